@@ -1,0 +1,35 @@
+# Every target makes what it needs first. Another Python: make test PYTHON=python3.11 (environment .venv-3.11).
+VENV := .venv$(if $(PYTHON),-$(or $(lastword $(subst python, ,$(notdir $(PYTHON)))),other))
+BIN := $(VENV)/bin
+JOBS ?= 2
+
+.PHONY: help setup run host test lint types threats replay
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 12
+
+setup: ## make the environment .venv with all packages; leaves .venv/bin/guardrail
+	@sh tools/setup.sh $(VENV) $(PYTHON)
+
+run: setup ## try it here, no Azure: simulator, engine and the story of a bad evening (KEEP=1 goes on, OPEN=1 opens a browser)
+	@$(BIN)/guardrail run --story $(if $(KEEP),--keep) $(if $(OPEN),--open)
+
+host: setup ## the same with Azure Functions Core Tools: starts Azurite and the simulator, prints what to type
+	@sh tools/host.sh $(BIN)
+
+test: lint types ## all of it: lint, types, import rules, tests; under two minutes
+	@$(BIN)/python -m pytest -q --no-header --suites -n $(JOBS)
+
+lint: setup ## ruff, and who may import whom
+	@$(BIN)/ruff check -q --output-format concise . && echo "lint      ruff: clean"
+	@$(BIN)/lint-imports --no-logo >$(VENV)/imports.log 2>&1 && echo "imports   `grep -o '[0-9]* kept' $(VENV)/imports.log`" || { cat $(VENV)/imports.log; exit 1; }
+
+types: setup ## mypy --strict
+	@$(BIN)/mypy --no-error-summary && echo "types     mypy --strict: clean"
+
+threats: setup ## which tests prove which row of the threat model
+	@$(BIN)/python -m tests.threats
+
+replay: setup ## recorded events through the engine, report-only
+	@$(BIN)/guardrail replay recorded/events
