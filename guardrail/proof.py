@@ -1,0 +1,174 @@
+"""Whether a plan's requests do what its edits say, and nothing else: before the write, and after it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from guardrail.documents import Document
+from guardrail.errors import Unsafe
+from guardrail.paths import ABSENT, Item, Path, get, parse, put, same, show, under
+from guardrail.plans import Step, judge, key
+from guardrail.values import COMMON, Control, Edit, Parameters, ResourceType
+
+_PAIRED_BY = ("name", "id", "key")
+
+
+def predict(document: Document, steps: Sequence[Step]) -> Document:
+    """The document after the requests, from their bodies alone; for POST and `write=` from the edits."""
+    body = document.body
+    for step in steps:
+        request, now = step.request, get(body, step.part)
+        if step.route.write is not None or request.method == "POST":
+            for edit in step.edits:
+                body = put(body, parse(edit.path), edit.after)
+        elif request.method == "DELETE":
+            body = put(body, step.part, ABSENT)
+        elif request.method == "PATCH":
+            body = put(body, step.part, merge(now, request.body))
+        else:
+            server = _only(now, step.route.readonly)
+            body = put(body, step.part, {**request.body, **server} if server else request.body)
+            for name in step.route.readonly:
+                if len(parse(name)) > 1 and (kept := get(now, parse(name))) is not ABSENT:
+                    body = put(body, (*step.part, *parse(name)), kept)
+    return replace(document, body=body)
+
+
+def _only(value: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The top-level ones of `names` that `value` has."""
+    plain = {name for name in names if len(parse(name)) == 1}
+    return {name: value[name] for name in plain if isinstance(value, Mapping) and name in value}
+
+
+def merge(now: Any, patch: Any) -> Any:
+    """A JSON merge patch (RFC 7396) as ARM takes it: lists and tags are replaced."""
+    if not isinstance(patch, Mapping):
+        return ABSENT if patch is None else patch
+    merged: Any = dict(now) if isinstance(now, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged = put(merged, (name,), ABSENT)
+        elif name == "tags":
+            merged = put(merged, (name,), value)
+        else:
+            merged = put(merged, (name,), merge(get(merged, (name,)), value))
+    return merged
+
+
+def edited(document: Document, edits: Sequence[Edit]) -> Document:
+    body = document.body
+    for edit in edits:
+        body = put(body, parse(edit.path), edit.after)
+    return replace(document, body=body)
+
+
+def prove(document: Document, steps: Sequence[Step], controls: Sequence[Control],
+          parameters: Callable[[Control], Parameters], *, loosens: bool = False) -> None:
+    """Raises Unsafe unless the requests give exactly the document with the edits, and no prefix of them opens anything.
+
+    That every edit lies under a route that allows it was checked by `steps`. `loosens` (undo, with people on record)
+    skips the last check.
+    """
+    wanted = edited(document, [edit for step in steps for edit in step.edits])
+    got = predict(document, steps)
+    if not same(got.body, wanted.body):
+        paths = ", ".join(sorted(show(moved.path) or "the resource" for moved in differences(wanted.body, got.body))[:5])
+        raise Unsafe(f"the requests would not give the document with the edits: {paths}")
+    if loosens:
+        return
+    before = {key(finding) for finding in judge(controls, document, parameters)}
+    for count in range(1, len(steps) + 1):
+        after = judge(controls, predict(document, steps[:count]), parameters)
+        opened = [finding for finding in after if key(finding) not in before]
+        if opened:
+            first = opened[0]
+            raise Unsafe(f"request {count} of {len(steps)} would open {first.control} at {first.path or 'the resource'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A value that is not what it was to be; `now` ABSENT: it is missing."""
+
+    path: Path
+    predicted: Any
+    now: Any
+
+
+def differences(one: Any, other: Any, path: Path = ()) -> Iterator[Moved]:
+    """Where two documents differ, at the leaves; items of a list are paired by name, id or key, else it is one leaf."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        names = {**dict.fromkeys(one), **{name: None for name in other if get(one, (name,)) is ABSENT}}
+        for name in names:
+            yield from differences(get(one, (name,)), get(other, (name,)), (*path, name))
+        return
+    pair = _paired_by(one, other)
+    if pair:
+        for named in dict.fromkeys(Item(((pair, item[pair]),)) for item in (*one, *other)):
+            yield from differences(get(one, (named,)), get(other, (named,)), (*path, named))
+    elif not same(one, other):
+        yield Moved(path, one, other)
+
+
+def _paired_by(one: Any, other: Any) -> str:
+    if not (isinstance(one, list) and isinstance(other, list)):
+        return ""
+    items = [*one, *other]
+    for name in _PAIRED_BY:
+        named = bool(items) and all(isinstance(item, Mapping) and isinstance(item.get(name), str) for item in items)
+        if named and all(len({item[name].lower() for item in part}) == len(part) for part in (one, other)):
+            return name
+    return ""
+
+
+def lost(type: ResourceType, predicted: Document, now: Document,
+         steps: Sequence[Step]) -> tuple[list[Moved], list[Moved]]:
+    """(what our writes lost, what others moved) between what was predicted and what stands there now.
+
+    Missing from what a PUT or a `whole` object replaced: lost. Anything else: somebody else's movement around our write.
+    What ARM itself writes may change, and a value may come back in another case or order.
+    """
+    gone, foreign = list[Moved](), list[Moved]()
+    carried = [parse(edit.path) for step in steps for edit in step.edits]
+    for moved in differences(predicted.body, now.body):
+        if any(under(moved.path, path) for path in carried) or _is_servers(type, moved):
+            continue
+        if moved.now is ABSENT and any(_replaces(step, moved.path) for step in steps):
+            gone.append(moved)
+        elif moved.predicted is not ABSENT or not _is_default(moved, steps):
+            foreign.append(moved)
+    return gone, foreign
+
+
+def _is_servers(type: ResourceType, moved: Moved) -> bool:
+    tail = moved.path
+    for depth, segment in enumerate(moved.path):
+        if isinstance(segment, Item):
+            tail = moved.path[depth + 1:]
+    if any(under(tail, parse(name)) for name in COMMON):
+        return True
+    if moved.now is ABSENT:
+        return False
+    for route in type.routes:
+        depth = len(parse(route.path))
+        inside = under(moved.path, parse(route.path))
+        if inside and any(under(moved.path[depth:], parse(name)) for name in route.readonly):
+            return True
+    return any(under(moved.path, parse(name)) for name in type.busy)
+
+
+def _replaces(step: Step, path: Path) -> bool:
+    """Whether the step's request sends the place of `path` complete."""
+    if not under(path, step.part):
+        return False
+    if step.request.method == "PUT":
+        return True
+    inner = path[len(step.part):]
+    return step.request.method == "PATCH" and any(under(inner, parse(name)) for name in ("tags", *step.route.whole))
+
+
+def _is_default(moved: Moved, steps: Sequence[Step]) -> bool:
+    """A value that appeared inside what we created or put: the service filled in its default."""
+    return any(under(moved.path, step.part) and step.request.method == "PUT" for step in steps)
+
