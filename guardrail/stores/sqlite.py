@@ -1,0 +1,331 @@
+"""The store in one SQLite file, for local runs: the standard library's sqlite3, called directly.
+
+Any number of processes may share the file (WAL; a writer waits for another up to BUSY_S). Each commit is flushed to the
+disk (synchronous=FULL): with NORMAL a killed process would lose nothing either, but a power cut would lose the last
+commits, and a POST whose record is lost would be sent again. `durable=False` is for benchmarks and tests.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from guardrail.chain import append
+from guardrail.errors import Held, Malformed, Stale, StoreDown
+from guardrail.ids import ResourceId, fold
+from guardrail.names import chain_key
+from guardrail.policy import Rules, rules_from
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, unknown, window
+from guardrail.values import Case, Look, Record, to_json
+
+BUSY_S = 5.0        # how long a writer waits for another process before StoreDown
+PAGE = 200          # rows read at once where all are walked
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS cases (key TEXT PRIMARY KEY, v INTEGER NOT NULL, resource TEXT NOT NULL,
+    etag INTEGER NOT NULL, seq INTEGER NOT NULL, head TEXT NOT NULL, open INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS cases_open ON cases (key) WHERE open;
+CREATE TABLE IF NOT EXISTS records (key TEXT NOT NULL, seq INTEGER NOT NULL, v INTEGER NOT NULL, resource TEXT NOT NULL,
+    hash TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (key, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS looks (key TEXT PRIMARY KEY, v INTEGER NOT NULL, resource TEXT NOT NULL,
+    generation INTEGER NOT NULL, due REAL, since REAL, tried REAL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS looks_due ON looks (due) WHERE due IS NOT NULL;
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, v INTEGER NOT NULL, generation INTEGER NOT NULL,
+    body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS anchors (number INTEGER PRIMARY KEY, v INTEGER NOT NULL, line BLOB NOT NULL);
+"""
+# Whatever somebody wrote into the file, records come out as the bytes and texts that a verifier can name.
+_RECORDS = """SELECT seq, CAST(body AS BLOB), CAST(hash AS TEXT) FROM records WHERE key = ? AND seq > ? ORDER BY seq"""
+_ANCHORS = "SELECT CAST(line AS BLOB) FROM anchors ORDER BY number DESC LIMIT ?"
+_OPEN = """SELECT key, v, resource, etag, seq, head, body FROM cases WHERE open AND key > :last
+    ORDER BY key LIMIT :page"""
+# Keys with records are found by jumping from one to the next; a case may lack its records, and records their case.
+_CHAINS = """WITH RECURSIVE
+    recorded(key) AS (SELECT min(key) FROM records WHERE key > :last UNION ALL
+        SELECT (SELECT min(key) FROM records WHERE key > recorded.key) FROM recorded WHERE key IS NOT NULL LIMIT :page),
+    known(key) AS (SELECT key FROM cases WHERE seq > 0 AND key > :last ORDER BY key LIMIT :page),
+    keys(key) AS (SELECT key FROM recorded WHERE key IS NOT NULL UNION SELECT key FROM known ORDER BY 1 LIMIT :page)
+    SELECT keys.key, coalesce(c.resource, (SELECT resource FROM records AS r WHERE r.key = keys.key LIMIT 1)),
+        coalesce(c.seq, 0), CAST(coalesce(c.head, '') AS TEXT)
+    FROM keys LEFT JOIN cases AS c ON c.key = keys.key ORDER BY keys.key"""
+_OWN = ("resource", "etag", "seq", "head")      # fields of a Case that have their own column
+
+
+class SqliteStore:
+    """A Store (guardrail.stores.Store). `home`: the installation's own case; `clock`: the time in UTC."""
+
+    def __init__(self, path: str | Path, clock: Callable[[], datetime], home: ResourceId = HOME, *,
+                 durable: bool = True) -> None:
+        self._home, self._clock, self._lock = home, clock, threading.Lock()
+        try:
+            if str(path) != ":memory:":
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                Path(path).touch(mode=0o600)
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreDown(f"store {path}: {error}") from error
+        try:
+            self._open("FULL" if durable else "NORMAL")
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, synchronous: str) -> None:
+        with self._reading() as db:
+            for left in range(99, -1, -1):      # the change to WAL does not wait for others as everything else does
+                try:
+                    db.execute("PRAGMA journal_mode = WAL")
+                    break
+                except sqlite3.OperationalError:
+                    if not left:
+                        raise
+                    time.sleep(0.01)
+            db.execute(f"PRAGMA synchronous = {synchronous}")
+            db.execute("PRAGMA wal_autocheckpoint = 4000")      # pages: fewer, larger pauses
+        with self._writing() as db:
+            if (found := db.execute("PRAGMA user_version").fetchone()[0]) > V:
+                raise Held(f"the store is of version {found}, this program knows {V}: nothing is touched")
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {V}")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise StoreDown(f"store: {error}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, with the writer's lock from its start: what is read in it still stands when it commits."""
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # cases and records
+
+    async def load(self, resource: ResourceId) -> tuple[Case, Look | None]:
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT c.v, c.resource, c.etag, c.seq, c.head, c.body, l.v, l.due, l.generation, l.body "
+                "FROM (SELECT ? AS key) AS k "
+                "LEFT JOIN cases AS c ON c.key = k.key LEFT JOIN looks AS l ON l.key = k.key",
+                (chain_key(resource),)).fetchone()
+        case = Case(resource) if row[0] is None else _case(*row[:6])
+        if fold(case.resource) != fold(resource):
+            raise Malformed(f"the row of {resource} is one of {case.resource}")
+        _known(row[6] or V, "look", resource)
+        return case, None if row[7] is None else _look(resource, *row[8:])
+
+    async def commit(self, case: Case, *records: Record, answered: Look | None = None) -> Case:
+        key, now = chain_key(case.resource), self._clock().timestamp()
+        with self._writing() as db:
+            row = db.execute("SELECT v, etag, seq, head FROM cases WHERE key = ?", (key,)).fetchone() or (V, "", 0, "")
+            _known(row[0], "case", case.resource)
+            if str(row[1]) != case.etag:
+                raise Stale(f"the case of {case.resource} is at {row[1] or 'none'}, not {case.etag or 'none'}")
+            seq, head = _add_records(db, key, case.resource, row[2], row[3], records)
+            case = replace(case, seq=seq, head=head, etag=str(int(row[1] or 0) + 1))
+            _put_case(db, key, case)
+            waiting = _waiting(db, key, case.resource) if answered else None
+            if answered and waiting:
+                _put_waiting(db, key, waiting.answered(answered, now))
+        return case
+
+    async def records(self, resource: ResourceId, after: int = 0) -> Sequence[StoredRecord]:
+        with self._reading() as db:
+            rows = db.execute(_RECORDS, (chain_key(resource), after)).fetchall()
+        return [StoredRecord(*row) for row in rows]
+
+    async def open_cases(self) -> AsyncIterator[Case]:
+        async for _, *row in self._pages(_OPEN):
+            try:
+                yield _case(*row)
+            except (Held, Malformed) as error:      # one bad row hides no other, nor itself
+                yield Case(ResourceId(row[1]), stuck=str(error))
+
+    async def chains(self) -> AsyncIterator[Chain]:
+        async for _, resource, seq, head in self._pages(_CHAINS):
+            yield Chain(ResourceId(resource), seq, head)
+
+    async def _pages(self, query: str) -> AsyncIterator[tuple[Any, ...]]:
+        """All rows of `query` by their key, which comes first; the lock is free between pages."""
+        last = ""
+        while True:
+            with self._reading() as db:
+                rows = db.execute(query, {"last": last, "page": PAGE}).fetchall()
+            for row in rows:
+                yield row
+            if len(rows) < PAGE:
+                return
+            last = rows[-1][0]
+
+    def _record(self, db: sqlite3.Connection, records: Sequence[Record]) -> None:
+        """Into the installation's chain, inside a transaction."""
+        key = chain_key(self._home)
+        row = db.execute("SELECT v, resource, etag, seq, head, body FROM cases WHERE key = ?", (key,)).fetchone()
+        case = _case(*row) if row else Case(self._home)
+        seq, head = _add_records(db, key, self._home, case.seq, case.head, records)
+        _put_case(db, key, replace(case, seq=seq, head=head, etag=str(int(case.etag or 0) + 1)))
+
+    # looks
+
+    async def looks(self) -> AsyncIterator[Look]:
+        with self._reading() as db:
+            rows = db.execute("SELECT resource, generation, body FROM looks WHERE due <= ? AND v = ? ORDER BY due",
+                              (self._clock().timestamp(), V)).fetchall()
+        for row in rows:
+            yield _look(*row)
+
+    async def send(self, look: Look, delay_s: float = 0) -> None:
+        key, now = chain_key(look.resource), self._clock().timestamp()
+        with self._writing() as db:
+            waiting = _waiting(db, key, look.resource) or empty(look.resource)
+            _put_waiting(db, key, waiting.sent(look, now, delay_s))
+
+    # the installation's state
+
+    async def reject(self, raw: bytes, why: str) -> None:
+        with self._writing() as db:
+            row = self._state(db, "rejects")
+            try:
+                rejects = _decode(row[1], Rejects, "rejects") if row else Rejects()
+            except Malformed:
+                rejects = Rejects()
+            rejects, record = rejects.add(raw, why, self._clock())
+            self._set_state(db, "rejects", 0, rejects)
+            if record:
+                self._record(db, [record])
+
+    async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
+        with self._writing() as db:
+            row = self._state(db, f"budget {budget}")
+            taken = _decode(row[1], list[float], budget) if row else []
+            taken = window(taken, self._clock().timestamp(), limit, window_s, count)
+            if taken is not None:
+                self._set_state(db, f"budget {budget}", 0, taken)
+        return taken is not None
+
+    async def rules(self) -> Rules:
+        try:
+            with self._reading() as db:
+                row = self._state(db, "rules")
+        except Held:
+            row = None
+        return replace(rules_from(row[1]), generation=row[0]) if row else rules_from(None)
+
+    async def set_rules(self, rules: Rules, *records: Record) -> Rules:
+        with self._writing() as db:
+            row = self._state(db, "rules")
+            if rules.generation != (row[0] if row else 0):
+                raise Stale("the rules were changed by another")
+            rules = replace(rules, generation=rules.generation + 1)
+            self._set_state(db, "rules", rules.generation, rules)
+            self._record(db, records)
+        return rules
+
+    async def anchors(self, last: int = 0) -> Sequence[bytes]:
+        with self._reading() as db:
+            rows = db.execute(_ANCHORS, (last or -1,)).fetchall()
+        return [row[0] for row in reversed(rows)]
+
+    async def add_anchor(self, number: int, line: bytes, *records: Record) -> None:
+        with self._writing() as db:
+            newest = db.execute("SELECT coalesce(max(number), 0) FROM anchors").fetchone()[0]
+            if number != newest + 1:
+                raise Stale(f"anchor {newest} is the newest, so {number} cannot follow")
+            db.execute("INSERT INTO anchors VALUES (?, ?, ?)", (number, V, line))
+            self._record(db, records)
+
+    def _state(self, db: sqlite3.Connection, name: str) -> tuple[int, bytes] | None:
+        row = db.execute("SELECT v, generation, body FROM state WHERE name = ?", (name,)).fetchone()
+        _known(row[0] if row else V, name, self._home)
+        return (row[1], row[2]) if row else None
+
+    def _set_state(self, db: sqlite3.Connection, name: str, generation: int, value: Any) -> None:
+        db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", (name, V, generation, to_json(value)))
+
+
+def _known(v: int, row: str, resource: ResourceId) -> None:
+    if v != V:
+        raise Held(f"the row {row} of {resource} is of version {v}, this program knows {V}: it is left untouched")
+
+
+def _decode(body: bytes, type: type[Any], where: str) -> Any:
+    try:
+        return msgspec.json.decode(body, type=type)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"the row of {where} cannot be read: {error}") from error
+
+
+def _case(v: int, resource: str, etag: int, seq: int, head: str, body: bytes) -> Case:
+    _known(v, "case", ResourceId(resource))
+    fields = _decode(body, dict[str, Any], resource)
+    try:
+        fields.update(resource=resource, etag=str(etag), seq=seq, head=head)
+        case: Case = msgspec.convert(fields, Case)
+    except msgspec.MsgspecError as error:
+        raise Malformed(f"the row of {resource} cannot be read: {error}") from error
+    return case
+
+
+def _put_case(db: sqlite3.Connection, key: str, case: Case) -> None:
+    fields = msgspec.to_builtins(case)
+    for name in _OWN:
+        del fields[name]
+    is_open = bool(case.findings or case.asked or case.acting or case.stuck or case.outbox or case.due)
+    db.execute("INSERT OR REPLACE INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+               (key, V, case.resource, int(case.etag), case.seq, case.head, is_open, to_json({"v": V, **fields})))
+
+
+def _add_records(db: sqlite3.Connection, key: str, resource: ResourceId, seq: int, head: str,
+                 records: Sequence[Record]) -> tuple[int, str]:
+    stored = append(seq, head, records)
+    db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
+                   [(key, one.seq, V, resource, one.hash, one.body) for one in stored])
+    return (stored[-1].seq, stored[-1].hash) if stored else (seq, head)
+
+
+def _look(resource: ResourceId, generation: int, body: bytes) -> Look:
+    """A look that cannot be read is one by unknown actors: only a hint, it costs no more than a read."""
+    try:
+        look: Look = _decode(body, Look, resource)
+    except Malformed:
+        return Look(resource, "sweep", (unknown(resource),), generation)
+    return replace(look, resource=resource, generation=generation)
+
+
+def _waiting(db: sqlite3.Connection, key: str, resource: ResourceId) -> Waiting | None:
+    row = db.execute("SELECT v, generation, body, due, since, tried FROM looks WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    _known(row[0], "look", resource)
+    return Waiting(_look(resource, row[1], row[2]), *row[3:])
+
+
+def _put_waiting(db: sqlite3.Connection, key: str, waiting: Waiting) -> None:
+    look = waiting.look
+    db.execute("INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+               (key, V, look.resource, look.generation, waiting.due, waiting.since, waiting.tried,
+                to_json({"v": V, **msgspec.to_builtins(look)})))
