@@ -189,8 +189,7 @@ def _change(item: Any, now: datetime) -> Change | Ignored:
         raise Malformed("a validation handshake is no event")
     if kind is None and verb is None:
         return Ignored(f"not an event of Resource Manager: {named[:100]}")
-    if kind is not None and kind[2] != "success":
-        return Ignored(f"the operation did not succeed: {kind[1]} {kind[2]}")
+    # failed and cancelled operations count too: they may have taken half their effect, and a look costs one read
     verb = verb or (kind[1] if kind else "")
     resource = _resource(item.get("subject"), data.get("resourceUri"), _object(data.get("resourceInfo")).get("id"))
     claims = {fold(key): value for key, value in _object(data.get("claims")).items()}

@@ -219,9 +219,12 @@ def _smallest(wanted: Any, depth: int, of_part: Iterable[Edit], route: Route) ->
     """A merge patch that says the edits and nothing else, but for lists, tags and `whole` objects: sent complete."""
     body: Any = {}
     for edit in of_part:
-        path = _cut(parse(edit.path)[depth:], ("tags", *route.whole))
+        inner = parse(edit.path)[depth:]
+        path = _cut(inner, ("tags", *route.whole))
         value = get(wanted, path)
         body = put(body, path, _Null if value is ABSENT else value)
+        if edit.after is ABSENT and value is not ABSENT and all(isinstance(one, str) for one in inner) and path != ("tags",):
+            body = put(body, inner, _Null)      # an object sent whole may be merged all the same: say what is gone
     return _with_null(body)
 
 

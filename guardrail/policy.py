@@ -207,8 +207,8 @@ def decide(finding: Finding, control: Control, place: Place, tags: Mapping[str, 
 def _limits(finding: Finding, control: Control, place: Place, policy: Policy, rules: Rules, ceiling: Mode,
             now: datetime, actors: Actors) -> Iterable[tuple[Mode, str]]:
     """Each (mode at most, cause), the mildest first, so that every cause that counts is named."""
-    if control.grants:
-        yield "approve", "grants: its fix gives access"
+    if control.asks:
+        yield "approve", f"asks: {control.asks}"
     for freeze in (*policy.freezes, *rules.freezes):
         if freeze.start <= now < freeze.until and within(place.id, freeze.scope):
             yield "approve", f"freeze: {freeze.name}"

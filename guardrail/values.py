@@ -228,7 +228,7 @@ class Control:
     learns: bool = False                            # wants what was: the parts it reads are kept when good
     parameters: Parameters = field(default_factory=dict)
     floors: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)    # parameter -> "" or why it is too weak
-    grants: bool = False                            # its fix gives access, so it only asks
+    asks: str = ""                                  # why its fix is always a person's: it grants, it is irreversible
     drift: Mapping[str, Any] = field(default_factory=dict)  # edits of the type's good document that make it speak
 
 

@@ -1,0 +1,211 @@
+"""The composition root, once a worker: settings, policy, store, ARM and the tables become one Guardrail.
+
+The only module that knows detectors and remediators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from detectors import CONTROLS as CONTROLS
+from guardrail import events, ids, logs, policy, policy_file
+from guardrail.errors import ConfigError, GuardrailError, Malformed, Retryable
+from guardrail.ids import ResourceId
+from guardrail.paths import fold as fold_text
+from guardrail.settings import Settings
+from guardrail.stores import Store
+from guardrail.turn import Engine
+from guardrail.values import Change, Look, Record
+from remediators import TYPES as TYPES
+
+ROOT = Path(__file__).resolve().parent.parent
+MESSAGE_BYTES = 8 * 1024
+IN_FLIGHT = 24                      # host.json: batchSize + newBatchThreshold
+IDLE_S = 0.05
+CRASHED_AGAIN_S = 30                # host.json: visibilityTimeout
+TRIES = 5                           # host.json: maxDequeueCount
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Guardrail:
+    """What the functions, the console and the CLI call. `engine` and `store` are there for those who only read."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self.settings, self.engine = settings, engine
+        self.store: Store = engine.store
+        self._failures: dict[str, int] = {}
+
+    def is_guarded(self, resource: ResourceId) -> bool:
+        return ids.subscription(resource) in self.engine.subscriptions
+
+    async def intake(self, raw: bytes | str, *, queued: bool = False) -> None:
+        """One event or an array of them becomes Looks: durable before this returns. Neither reads nor decides.
+
+        What is no event is recorded and skipped; the rest goes on. Errors: StoreDown.
+        """
+        now = self.engine.clock()
+        found = events.from_queue(raw, now) if queued and isinstance(raw, bytes) else events.read(raw, now)
+        looks = dict[str, Look]()
+        for item in found:
+            if isinstance(item, events.Rejected):
+                await self.store.reject(item.raw, item.why)
+            elif isinstance(item, Change):
+                engine = self.engine
+                for subject in events.subjects(item, engine.controls, engine.types, engine.subscriptions):
+                    known = looks.get(ids.fold(subject))
+                    changes = (*known.changes, item) if known else (item,)
+                    looks[ids.fold(subject)] = Look(subject, "event", changes)
+        for look in looks.values():
+            await self.store.send(look)
+            for change in look.changes:
+                logs.line(
+                    "change.received", resource_id=look.resource, operation=change.operation, event_id=change.event_id,
+                    actor=change.actor, correlation_id=change.correlation_id, at=change.at)
+
+    async def nudge(self, message: bytes | str) -> ResourceId:
+        """The resource that a queue message names; nothing else is read from it. Errors: Malformed."""
+        raw = message.encode() if isinstance(message, str) else message
+        body = events.load(raw, limit=MESSAGE_BYTES)
+        if not isinstance(body, Mapping) or body.get("v") != 1 or not isinstance(body.get("resource"), str):
+            raise Malformed("not a message of ours")
+        return ids.parse(body["resource"])
+
+    async def answer(self, resource: ResourceId) -> None:
+        """Reconciles one resource; what can only be done later goes back into its row with its delay.
+
+        Errors: StoreDown, and bugs: they leave the message to the queue.
+        """
+        from guardrail.reconcile import reconcile
+
+        if not self.is_guarded(resource):
+            return
+        try:
+            await reconcile(self.engine, resource)
+        except Retryable as error:
+            await self.engine.store.send(Look(resource, "due"), error.after_s)
+            logs.line("look.retried", resource_id=resource, error=str(error), after_s=error.after_s)
+
+    async def stick(self, resource: ResourceId, error: str, count: int) -> None:
+        """A look that failed too often: the row says so, the action stays open, a person sees it."""
+        from dataclasses import replace
+
+        case, look = await self.store.load(resource)
+        engine = self.engine
+        record = Record("look.poisoned", engine.clock(), "guardrail", "", engine.ceiling, engine.policy.hash,
+                        {"error": error, "dequeue_count": count})
+        await self.store.commit(replace(case, stuck=error[:500]), record, answered=look)
+        logs.told(record, resource)
+
+    async def tend(self) -> None:
+        from guardrail.tend import tend
+
+        await tend(self.engine)
+
+    async def sweep(self) -> None:
+        from guardrail.sweep import sweep
+
+        await sweep(self.engine)
+
+    async def settle(self) -> int:
+        """Answers every look that is due now; returns how many. With the SQLite store this stands for the queue."""
+        looks = [look async for look in self.store.looks()]
+        gate = asyncio.Semaphore(IN_FLIGHT)
+        await asyncio.gather(*(self._one(look.resource, gate) for look in looks))
+        return len(looks)
+
+    async def _one(self, resource: ResourceId, gate: asyncio.Semaphore) -> None:
+        key = ids.fold(resource)
+        async with gate:
+            try:
+                await self.answer(resource)
+                self._failures.pop(key, None)
+            except Exception as error:  # noqa: BLE001  the edge of one item: the host's retries and poison queue in Azure
+                count = self._failures[key] = self._failures.get(key, 0) + 1
+                logs.line("look.retried", resource_id=resource, error=repr(error), attempt=count,
+                         exc_info=error)
+                if count >= TRIES and not isinstance(error, GuardrailError):
+                    await self.stick(resource, f"{type(error).__name__}: {error}", count)
+                else:
+                    await self.store.send(Look(resource, "due"), CRASHED_AGAIN_S)
+
+    async def run(self, tend_every_s: float = 60, stop: asyncio.Event | None = None) -> None:
+        """The loop of a worker without a queue: due looks, and tend each minute.
+
+        Ends by cancellation, or at rest once `stop` is set: requests in hand are finished first.
+        """
+        tended = 0.0
+        while stop is None or not stop.is_set():
+            try:
+                if asyncio.get_running_loop().time() - tended > tend_every_s:
+                    await self.tend()
+                    tended = asyncio.get_running_loop().time()
+                if not await self.settle():
+                    await asyncio.sleep(IDLE_S)
+            except Retryable as error:      # the store did not answer
+                await asyncio.sleep(min(error.after_s, 5))
+
+    async def close(self) -> None:
+        await self.engine.arm.clients.close()
+        self.store.close()
+
+
+def build(settings: Settings, *, store: Store | None = None, clock: Callable[[], datetime] = now,
+          budget: Callable[[], Any] | None = None) -> Guardrail:
+    """A Guardrail from its settings. Errors: ConfigError, before any event is looked at."""
+    from azure.core.pipeline.transport import AioHttpTransport
+
+    from guardrail.arm import Arm, Budget
+    from guardrail.transport import Clients
+
+    loaded = load_policy(settings.policy)
+    clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", _Credential(), AioHttpTransport())
+    engine = Engine(
+        store=store or open_store(settings, clock), arm=Arm(clients, budget or Budget), policy=loaded,
+        ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
+        types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions)
+    return Guardrail(settings, engine)
+
+
+def load_policy(name: str) -> policy.Policy:
+    """The policy in a file below the package; a missing one reports everywhere. Errors: ConfigError."""
+    path = ROOT / name
+    loaded = policy_file.load(path.read_bytes() if path.exists() else None, name)
+    policy_file.check(loaded, CONTROLS, now())
+    return loaded
+
+
+def open_store(settings: Settings, clock: Callable[[], datetime] = now) -> Store:
+    """Errors: ConfigError for a store that this version does not have."""
+    if settings.has_tables:
+        cure = "name a SQLite file: tables come with a later version."
+        raise ConfigError("app settings", "GUARDRAIL_STORE", settings.store, cure)
+    from guardrail.stores.sqlite import SqliteStore
+
+    path = ROOT / settings.store
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteStore(path, clock)
+
+
+class _Credential:
+    """The managed identity, made at the first token: azure-identity costs a quarter of a second to import."""
+
+    def __init__(self) -> None:
+        self._made: Any = None
+
+    async def get_token(self, *scopes: str, **options: Any) -> Any:
+        if self._made is None:
+            from azure.identity.aio import ManagedIdentityCredential
+
+            self._made = ManagedIdentityCredential()
+        return await self._made.get_token(*scopes, **options)
+
+    async def close(self) -> None:
+        if self._made is not None:
+            await self._made.close()

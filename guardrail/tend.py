@@ -1,0 +1,30 @@
+"""Each minute: what is due is looked at again, message or not, and the heads of all chains are anchored."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime, timedelta
+
+from guardrail import audit
+from guardrail.errors import Stale
+from guardrail.stores import HOME
+from guardrail.turn import Engine
+from guardrail.values import Look
+
+ANCHOR_EVERY = timedelta(minutes=5)
+
+
+async def tend(engine: Engine) -> None:
+    """Rows are the truth and messages a nudge: this nudges again. Errors: StoreDown."""
+    now = engine.clock()
+    async for case in engine.store.open_cases():
+        if case.due is not None and case.due <= now and not case.stuck:     # those the sweep looks at, hourly
+            await engine.store.send(Look(case.resource, "due"))
+    if await engine.store.take(f"anchor/{HOME}", 1, ANCHOR_EVERY.total_seconds()):
+        with contextlib.suppress(Stale):        # another worker was faster
+            await anchor(engine, now)
+
+
+async def anchor(engine: Engine, now: datetime) -> None:
+    """Writes the root over all chain heads where the records cannot be rewritten with it."""
+    await audit.anchor(engine.store, now)

@@ -1,0 +1,309 @@
+"""One answer to one look: what the flow has in its hands between `load` and `commit`, and nothing else.
+
+Engine is what a worker has for its lifetime; Turn is one invocation on one resource. Records are gathered here and
+leave in the same commit as the row they belong to; log lines are written after it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from guardrail import logs, names, plans
+from guardrail import policy as policies
+from guardrail.documents import Document
+from guardrail.errors import Busy, GuardrailError, Held
+from guardrail.ids import ResourceId, fold, subscription
+from guardrail.paths import ABSENT, get, parse, under
+from guardrail.paths import fold as fold_text
+from guardrail.plans import Step
+from guardrail.stores import Store
+from guardrail.values import (
+    Action,
+    Case,
+    Control,
+    Decision,
+    Finding,
+    Look,
+    Mode,
+    Parameters,
+    Plan,
+    Record,
+    ResourceType,
+    State,
+)
+
+if TYPE_CHECKING:       # azure.core costs a tenth of a second, which `guardrail scan` need not pay
+    from guardrail.arm import Arm
+
+RULES_FOR_S = 5
+ACTORS_KEPT = 50
+
+
+@dataclass(slots=True)
+class Engine:
+    """What a worker has: the store, ARM, the policy, and the tables of controls and types."""
+
+    store: Store
+    arm: Arm
+    policy: policies.Policy
+    ceiling: Mode
+    controls: tuple[Control, ...]                   # those that the policy has on
+    types: Mapping[str, ResourceType]               # by folded name
+    clock: Callable[[], datetime]
+    subscriptions: frozenset[str] = frozenset()     # guarded ones, folded
+    _rules: tuple[policies.Rules, datetime] | None = None
+    _on: dict[str, tuple[Control, ...]] = field(default_factory=dict)
+
+    async def rules(self) -> policies.Rules:
+        """Switch, freezes, people's exemptions: five seconds old at most."""
+        now = self.clock()
+        if self._rules is None or (now - self._rules[1]).total_seconds() > RULES_FOR_S:
+            self._rules = (await self.store.rules(), now)
+        return self._rules[0]
+
+    async def set_rules(self, rules: policies.Rules, *records: Record) -> policies.Rules:
+        """Errors: Stale if somebody else changed them meanwhile."""
+        self._rules = (await self.store.set_rules(rules, *records), self.clock())
+        return self._rules[0]
+
+    def controls_on(self, type: ResourceType) -> tuple[Control, ...]:
+        if type.name not in self._on:
+            self._on[type.name] = tuple(one for one in self.controls if one.on in ("*", type.name))
+        return self._on[type.name]
+
+    @staticmethod
+    def parts_of(controls: Sequence[Control]) -> frozenset[str]:
+        return frozenset(part for control in controls for part in control.also_reads)
+
+
+class Turn:
+    """One invocation on one resource. `case` is replaced as the turn goes on, and leaves by `commit`."""
+
+    def __init__(self, engine: Engine, case: Case, look: Look | None, rules: policies.Rules, now: datetime) -> None:
+        self.engine, self.case, self.look, self.rules, self.now = engine, case, look, rules, now
+        self.id = uuid.uuid4().hex              # who holds a lease
+        self.raised: set[tuple[str, str]] = set()
+        self.refused: list[tuple[str, str]] = []
+        self._records: list[Record] = []
+        self._taken: list[tuple[str, int, float]] = []
+        self._answered = False
+
+    @classmethod
+    async def begin(cls, engine: Engine, resource: ResourceId) -> Turn:
+        """Loads the row, its waiting Look and the rules. Errors: StoreDown."""
+        case, look = await engine.store.load(resource)
+        return cls(engine, case, look, await engine.rules(), engine.clock())
+
+    @property
+    def is_due(self) -> bool:
+        return self.case.due is not None and self.case.due <= self.now
+
+    def refuse_if_leased(self) -> None:
+        """Errors: Busy while another invocation holds the resource's action."""
+        until = self.case.acting.leased_until if self.case.acting else None
+        if until is not None and until > self.now:
+            raise Busy("another worker is applying", after_s=min(30.0, (until - self.now).total_seconds() + 1))
+
+    def is_urgent(self, controls: Sequence[Control]) -> bool:
+        return self.case.acting is not None or any(control.severity == "critical" for control in controls)
+
+    # What is known of the resource ---------------------------------------------------------------------------------
+
+    def see_changes(self) -> None:
+        """Records the events that led here, and keeps who claims to have touched the resource since it was clean."""
+        changes = self.look.changes if self.look else ()
+        if not changes:
+            return
+        actors = dict.fromkeys((*self.case.actors, *(change.actor or change.app for change in changes)))
+        self.case = replace(self.case, actors=tuple(actors)[-ACTORS_KEPT:])
+        self.note(
+            "change.seen", operations=sorted({change.operation for change in changes}),
+            event_ids=[change.event_id for change in changes], actors=sorted({change.actor for change in changes}))
+
+    @property
+    def place(self) -> policies.Place:
+        return policies.place(self.case.resource, self.engine.policy, incarnation=self.case.incarnation)
+
+    def parameters(self, control: Control) -> Parameters:
+        return policies.parameters(control, self.place, self.engine.policy)
+
+    def compare(self, controls: Sequence[Control], document: Document) -> list[Finding]:
+        """The findings now. What was raised or cleared is recorded, and clean parts become known good."""
+        whole = document.gone or "" in document.unreadable
+        judged = [control for control in controls if whole or set(control.also_reads) <= document.parts]
+        found = plans.judge(judged, document, self.parameters)
+        now = {plans.key(finding): finding for finding in found}
+        ids = {control.id for control in judged}
+        before = {one for one in self.case.findings if one[0] in ids}
+        for control, path in sorted(before - now.keys()):
+            self.note("finding.cleared", finding_id=self.finding_id(control, path), control=control, path=path)
+        self.raised = now.keys() - before
+        for one in sorted(self.raised):
+            finding = now[one]
+            self.note(
+                "finding.raised", finding_id=self.finding_id(*one), control=finding.control, path=finding.path,
+                severity=finding.severity, state=finding.state, why=finding.why,
+                **({"observed": finding.drift.observed, "wanted": finding.drift.wanted} if finding.drift else {}))
+        self.case = replace(self.case, findings=self.case.findings - before | now.keys())
+        if not document.gone and not document.unreadable:
+            good = {**self.case.good, **_good(judged, document, found)}
+            self.case = replace(self.case, good=good) if good != self.case.good else self.case
+        return found
+
+    def finding_id(self, control: str, path: str) -> str:
+        return names.finding_id(self.case.resource, self.case.incarnation, control, path)
+
+    # Deciding ------------------------------------------------------------------------------------------------------
+
+    def decide(self, finding: Finding, control: Control, document: Document) -> Decision:
+        tags = document.get("tags")
+        named = frozenset(fold_text(actor) for actor in self.case.actors if actor not in ("", "?"))
+        actors = policies.Actors(named, unknown=len(named) < len(self.case.actors))
+        return policies.decide(finding, control, self.place, tags if isinstance(tags, Mapping) else {}, self.engine.policy,
+                             self.rules, self.engine.ceiling, self.now, actors)
+
+    async def pin_exempt(self, decisions: Sequence[Decision]) -> None:
+        """The values first seen under an exemption are pinned to it: worse ones are drift again."""
+        rules = self.rules
+        for finding in [decision.finding for decision in decisions if decision.mode == "ignore"]:
+            exemption = policies.exemption_for(finding, self.place, self.engine.policy, rules, self.now)
+            rules = policies.pin(rules, exemption, finding, self.place) if exemption else rules
+        if rules != self.rules:
+            self.rules = await self.engine.set_rules(rules)
+
+    async def take_budgets(self, plan: Plan) -> str:
+        """Takes what this plan's writes cost from the breakers' budgets; "" or which one is used up.
+
+        Flapping: a resource and control. Blast radius: a subscription, control and who caused it.
+        """
+        breakers = self.engine.policy.breakers
+        actor = self.case.actors[-1] if self.case.actors else ""
+        for control in plan.controls:
+            flapping, radius = breakers.flapping, breakers.blast_radius
+            for name, key, limit, window in (
+                ("flapping", f"flapping/{fold(plan.resource)}/{control}", flapping.writes, flapping.window),
+                ("blast radius", f"blast/{subscription(plan.resource)}/{control}/{actor}", radius.writes, radius.window),
+            ):
+                window_s = window.total_seconds()
+                if await self.engine.store.take(key, limit, window_s):
+                    self._taken.append((key, limit, window_s))
+                    continue
+                await self.give_back()
+                if not (self.case.asked and self.case.asked.state == "held" and self.case.asked.plan.hash == plan.hash):
+                    self.note("breaker.tripped", breaker=name, key=key, count=limit, window=window_s, actors=self.case.actors)
+                return f"{name} breaker: {limit} writes in {window_s / 60:g} min for {control}"
+        return ""
+
+    async def give_back(self) -> None:
+        """What this turn took of the budgets: nothing was written for it."""
+        taken, self._taken = self._taken, []
+        for key, limit, window_s in taken:
+            await self.engine.store.take(key, limit, window_s, -1)
+
+    async def refuse_unless_allowed(self, action: Action, findings: Sequence[Finding], document: Document) -> None:
+        """Before each request: what was decided is decided again by the rules of this moment. Errors: Held."""
+        self.rules = await self.engine.rules()
+        if self.mode in ("ignore", "report"):
+            raise Held(f"nothing is written: {self.mode}")
+        by_id = {control.id: control for control in self.engine.controls}
+        for finding in findings:
+            decision = self.decide(finding, by_id[finding.control], document)
+            if decision.mode in ("ignore", "report") or (decision.mode == "approve" and not action.approvals):
+                raise Held(decision.why or f"{decision.rule}: {decision.mode}")
+
+    # Acting --------------------------------------------------------------------------------------------------------
+
+    def opened(self, plan: Plan, mode: Mode, why: str) -> Action:
+        """A new action; its first state is recorded by whoever moves it there."""
+        id = names.action_id(plan.resource, self.case.seq, plan.hash)
+        return Action(id, plan, "proposed", mode, self.now, caused_by=self.case.actors, why=why)
+
+    def moves(self, action: Action, state: State, **detail: Any) -> Action:
+        """The action in its next state, and the record of it."""
+        was = action.state
+        event = "resource.quarantined" if state == "verified" and action.plan.kind == "isolate" else f"action.{state}"
+        self.note(event, action=action, **{"from": was, "plan_hash": action.plan.hash, "kind": action.plan.kind,
+                                           "controls": action.plan.controls, **detail})
+        return replace(action, state=state, why=str(detail.get("why", action.why)))
+
+    def made(self, decision: Decision, plan: Plan) -> None:
+        """Records a decision with the plan that it leads to, or would lead to."""
+        finding = decision.finding
+        refused = [why for path, why in self.refused if path == finding.path]
+        self.note(
+            "decision.made", finding_ids=[self.finding_id(*plans.key(finding))], controls=[finding.control],
+            rule=decision.rule, mode=decision.mode, why="; ".join(filter(None, (decision.why, *refused))),
+            plan_hash=plan.hash if plan.edits else "", edits=plan.edits)
+
+    async def sends(self, type: ResourceType, action: Action, step: Step, client_request_id: str) -> None:
+        """Sends one request and records how it was answered, whichever way that went."""
+        began = self.engine.clock()
+        status: int | str = 0
+        request_id = ""
+        try:
+            answer = await self.engine.arm.send(type, step.request, client_request_id)
+            status, request_id = answer.status, answer.request_id
+        except GuardrailError as error:
+            status, request_id = error.__class__.__name__, getattr(error, "request_id", "")
+            raise
+        finally:
+            took = self.engine.clock() - began
+            self.note(
+                "request.sent", action=action, method=step.request.method, url=step.request.url, status=status,
+                azure_request_id=request_id, client_request_id=client_request_id,
+                duration_ms=round(took / timedelta(milliseconds=1)))
+
+    @property
+    def mode(self) -> Mode:
+        """The most that may happen anywhere now: ceiling and switch."""
+        switch: Mode = "enforce" if self.rules.switch == "policy" else self.rules.switch
+        return policies.lower(self.engine.ceiling, switch)
+
+    # Recording -----------------------------------------------------------------------------------------------------
+
+    def note(self, event: str, *, action: Action | None = None, **detail: Any) -> None:
+        """A record for the next commit; secrets are taken out where it is stored, and where it is logged."""
+        change = self.look.changes[-1] if self.look and self.look.changes else None
+        if action is not None:
+            detail = {"action_id": action.id, **detail}
+        actor = (change.actor or "unknown") if change and event == "change.seen" else "guardrail"
+        self._records.append(Record(
+            event, self.engine.clock(), actor, change.correlation_id if change else "", detail.get("mode", self.mode),
+            self.engine.policy.hash, detail))
+
+    async def commit(self, *, answered: bool = True, again_s: float | None = None) -> None:
+        """Row, records and the answered look in one transaction; then a nudge for the next look, then the log.
+
+        `due` is the truth: a lost nudge costs a minute. Errors: Stale, StoreDown.
+        """
+        dues = [self.now + timedelta(seconds=again_s)] if again_s is not None else []
+        for action in (self.case.asked, self.case.acting):
+            dues += [at for at in (action.expires, action.leased_until) if at is not None] if action else []
+        self.case = replace(self.case, due=min(dues, default=None), stuck="" if answered else self.case.stuck)
+        look = self.look if answered and not self._answered else None
+        records, self._records = self._records, []
+        self.case = await self.engine.store.commit(self.case, *records, answered=look)
+        self._answered = self._answered or answered
+        for record in records:
+            logs.told(record, self.case.resource)
+        if again_s is not None:
+            await self.engine.store.send(Look(self.case.resource, "due"), int(again_s))
+
+
+def _good(controls: Sequence[Control], document: Document, found: Sequence[Finding]) -> dict[str, Any]:
+    """The parts that a learning control reads and that no finding touches; nothing while one is unreadable."""
+    touched = [parse(finding.path) for finding in found if finding.drift]
+    if any(finding.drift is None for finding in found):
+        return {}
+    good = dict[str, Any]()
+    for part in {part for control in controls if control.learns for part in (control.also_reads or ("",))}:
+        here = parse(part)
+        value = get(document.body, here)
+        clean = not any(under(path, here) or under(here, path) for path in touched)
+        if value is not ABSENT and clean:
+            good[part] = value
+    return good
