@@ -1,0 +1,77 @@
+"""The generated role: every action named, none that could make the guardrail an owner."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import recorded
+from detectors import CONTROLS
+from guardrail import roles
+from guardrail.ids import ResourceId, fold
+from guardrail.values import Control, Look
+from remediators import TYPES
+from tests.flow.world import DEV, type_of, world
+
+BY_NAME = {fold(ResourceId(type.name)): type for type in TYPES}
+REACH = [type.name for type in TYPES]
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.id)
+def test_each_control_names_what_it_needs(control: Control) -> None:
+    needed = roles.permissions(control, BY_NAME)
+    assert needed[0].action == f"{control.on}/read"
+    assert all(re.fullmatch(r"Microsoft\.\w+(/\w+)+/(read|write|delete|action)", one.action) for one in needed)
+    assert any(not one.action.endswith("/read") for one in needed) == (control.response != "report")
+
+
+@pytest.mark.threat("F6")
+def test_with_every_control_on_nothing_forbidden_is_in_the_role() -> None:
+    actions = roles.role(CONTROLS, BY_NAME, REACH)
+    assert [action for action in actions if roles.tier(action) == "forbidden"] == []
+    assert not [action for action in actions if "*" in action or "listkeys" in action.lower()]
+
+
+@pytest.mark.threat("F8")
+def test_a_report_only_role_reads_and_nothing_else() -> None:
+    assert all(action.endswith("/read") for action in roles.role(CONTROLS, BY_NAME, REACH, report_only=True))
+
+
+@pytest.mark.threat("F7")
+def test_what_reaches_needs_an_opt_in() -> None:
+    small, large = set(roles.role(CONTROLS, BY_NAME)), set(roles.role(CONTROLS, BY_NAME, REACH))
+    assert small < large
+    assert all(roles.tier(action) == "reach" for action in large - small)
+
+
+@pytest.mark.parametrize(("action", "tier"), [
+    ("Microsoft.Authorization/roleAssignments/write", "forbidden"), ("Microsoft.Authorization/locks/delete", "forbidden"),
+    ("Microsoft.Resources/deployments/write", "forbidden"), ("Microsoft.Storage/storageAccounts/listKeys/action", "forbidden"),
+    ("Microsoft.Storage/*/write", "forbidden"), ("Microsoft.Authorization/roleAssignments/delete", "reach"),
+    ("Microsoft.MachineLearningServices/workspaces/computes/stop/action", "reach"), ("Microsoft.KeyVault/vaults/write", "reach"),
+    ("Microsoft.Storage/storageAccounts/write", "plain"), ("Microsoft.Authorization/roleAssignments/read", "plain"),
+    ("Microsoft.Network/networkSecurityGroups/securityRules/delete", "reach"),
+])
+def test_how_far_an_action_reaches(action: str, tier: str) -> None:
+    assert roles.tier(action) == tier
+
+
+@pytest.mark.anyio
+@pytest.mark.threat("F8")
+@pytest.mark.parametrize("type", [type.name for type in TYPES])
+async def test_the_role_is_enough_for_what_the_engine_does(type: str, tmp_path: Path) -> None:
+    """Under RBAC with the generated role (S12): every control of a type at once is read, and mended where it may be."""
+    role = {"actions": list(roles.role(CONTROLS, BY_NAME, REACH)), "assignableScopes": [f"/subscriptions/{DEV}"]}
+    async with world(tmp_path, proven=[type]) as here:
+        mine = [control for control in CONTROLS if control.on == type and control.response != "report"]
+        sample = recorded.drifted(mine[0])
+        id = here.stands(type, sample.body)
+        here.sim.faults.rbac(role)
+        await here.guardrail.store.send(Look(id, "person"))
+        await here.forward(70, step=35)
+        refused = [(line.method, line.path) for line in here.sim.log if line.status == 403]
+        assert refused == []
+        assert here.ours or (await here.case(id)).asked
+        assert type_of(type).name == type
