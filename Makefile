@@ -3,7 +3,7 @@ VENV := .venv$(if $(PYTHON),-$(or $(lastword $(subst python, ,$(notdir $(PYTHON)
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help setup run host test lint types threats replay
+.PHONY: help setup run host test lint types threats docs replay
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +30,9 @@ types: setup ## mypy --strict
 
 threats: setup ## which tests prove which row of the threat model
 	@$(BIN)/python -m tests.threats
+
+docs: setup ## write the generated pages: docs/controls.md
+	@$(BIN)/python -m tools.docs
 
 replay: setup ## recorded events through the engine, report-only
 	@$(BIN)/guardrail replay recorded/events

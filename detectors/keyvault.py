@@ -52,7 +52,7 @@ CONTROLS = (
         why="purging a customer-managed key destroys every data set under it",
         breaks="nothing that runs; cannot be undone, and deleted names stay taken for the retention time",
         triggered_by=WRITTEN,
-        grants=True,    # it gives no access, but nothing takes it back: only ever asked
+        asks="nothing takes it back",
         drift={"properties.enablePurgeProtection": ABSENT},
     ),
 )

@@ -192,8 +192,8 @@ def test_a_resource_notification_names_no_actor(kind: str, operation: str) -> No
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({"eventType": "Microsoft.Resources.ResourceWriteFailure"}, Ignored),
-        ({"eventType": "Microsoft.Resources.ResourceDeleteCancel"}, Ignored),
+        ({"eventType": "Microsoft.Resources.ResourceWriteFailure"}, Change),
+        ({"eventType": "Microsoft.Resources.ResourceDeleteCancel"}, Change),
         ({"eventType": "microsoft.resources.RESOURCEWRITESUCCESS"}, Change),
         ({"eventType": "Microsoft.Storage.BlobCreated"}, Ignored),
         ({"eventType": "Microsoft.Resources.ResourceWriteSuccessful"}, Ignored),
@@ -332,7 +332,7 @@ def test_each_recorded_delivery_is_read(file: Path) -> None:
         if (
             "Resources.Resource" not in named
             and "ResourceNotifications" not in named
-            or not named.endswith(("Success", "CreatedOrUpdated", "Deleted"))
+            or not named.endswith(("Success", "Failure", "Cancel", "CreatedOrUpdated", "Deleted"))
         ):
             assert isinstance(result, Ignored)
         elif "without" in file.stem:

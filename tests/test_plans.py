@@ -33,7 +33,7 @@ TYPE = ResourceType("Made.Up/things", "2026-01-01", routes=(
 BODY: Any = {
     "id": ID, "name": "one", "etag": "W/1", "tags": {"a": "1", "b": "2"},
     "properties": {
-        "open": True, "level": "Low", "made": "by ARM", "state": "Running", "acls": {"default": "Allow", "ips": ["1.1.1.1"]},
+        "open": True, "level": "Low", "made": "by ARM", "state": "Running", "acls": {"default": "Allow", "ips": ["1.1.1.1"], "old": "x"},
         "rules": [{"name": "ssh", "etag": "r1", "properties": {"port": 22}}, {"name": "web", "etag": "r2", "properties": {"port": 443}}]},
     "+children": [{"name": "c", "id": "x", "properties": {"on": False, "count": 3, "list": [1, 2]}}],
     "+secrets": [{"name": "s", "properties": {"on": False}}],
@@ -62,10 +62,10 @@ def made(*drifts: Drift) -> tuple[list[Edit], list[str], list[plans.Step]]:
 def test_a_patch_says_the_edits_and_sends_whole_what_arm_replaces() -> None:
     _, refused, (step,) = made(
         Drift("properties.open", True, False), Drift("properties.acls.default", "Allow", "Deny"),
-        Drift("tags.a", "1", "9"), Drift("properties.level", "Low", ABSENT))
+        Drift("tags.a", "1", "9"), Drift("properties.level", "Low", ABSENT), Drift("properties.acls.old", "x", ABSENT))
     assert refused == []
     assert step.request.body == {
-        "properties": {"open": False, "acls": {"default": "Deny", "ips": ["1.1.1.1"]}, "level": None},
+        "properties": {"open": False, "acls": {"default": "Deny", "ips": ["1.1.1.1"], "old": None}, "level": None},
         "tags": {"a": "9", "b": "2"}}
 
 

@@ -407,7 +407,7 @@ def test_the_first_match_decides(where: dict[str, Any], mode: Mode, rule: str) -
             "enforce",
             "",
         ),
-        ({"of": control(grants=True)}, "approve", "grants"),
+        ({"of": control(asks="it grants")}, "approve", "asks"),
         ({"of": control(response="report")}, "report", "control"),
         ({"of": control(response="isolate")}, "enforce", ""),
         ({"drift": None}, "report", "unreadable"),

@@ -41,7 +41,7 @@ def test_any_other_word_is_not_closed(access: Any, decided: bool) -> None:
 
 
 def test_purge_protection_is_only_ever_turned_on_and_only_asked_for() -> None:
-    assert BY_ID["keyvault-purge-protection"].grants, "it cannot be undone"
+    assert BY_ID["keyvault-purge-protection"].asks, "it cannot be undone"
     for value in (ABSENT, False):
         assert [drift.wanted for drift in found("keyvault-purge-protection", enablePurgeProtection=value)] == [True]
 
