@@ -165,9 +165,7 @@ class Simulator:
                 except (TypeError, ValueError) as why:
                     return error(400, "InvalidFault", str(why))
             if what == ("POST", "sinks"):
-                sink = self.events.to(
-                    body["target"], schema=body.get("schema", "EventGridSchema"), scope=body.get("scope", "")
-                )
+                sink = self.events.to(body["target"], schema=body.get("schema", "EventGridSchema"), scope=body.get("scope", ""))
                 return Response(200, {"name": sink.name})
             if what == ("DELETE", "faults"):
                 self.faults.clear()

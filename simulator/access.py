@@ -294,6 +294,7 @@ class Access:
         return None
 
     def _above(self, id: str, type: str) -> Iterator[Any]:
+        """Locks or deny assignments of a resource and of all that it stands in."""
         for scope in (id, *ancestors(id)):
             yield from self.sim.world.children(scope, type)
 

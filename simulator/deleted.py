@@ -36,9 +36,7 @@ def route(sim: Simulator, request: Request) -> Response | None:
     if not rest:
         return Response(200, {"value": [shown(sim, root, request) for root in found]})
     group = parts[parts.index("resourcegroups") + 1] if "resourcegroups" in parts else ""
-    root = next(
-        (it for it in found if fold(it.name) == rest[0] and group in ("", fold(name_of(group_of(it.id))))), None
-    )
+    root = next((it for it in found if fold(it.name) == rest[0] and group in ("", fold(name_of(group_of(it.id))))), None)
     if root is None:
         return error(404, "ResourceNotFound", f"There is no deleted resource '{rest[0]}'.")
     if request.method == "GET":

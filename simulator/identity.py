@@ -77,9 +77,7 @@ def role_of(claims: Mapping[str, Any]) -> str:
     return known.role if known else "Contributor"
 
 
-def claims(
-    name: str, *, audience: str = AUDIENCE, now: float, tenant: str, lifetime_s: int = LIFETIME_S
-) -> dict[str, Any]:
+def claims(name: str, *, audience: str = AUDIENCE, now: float, tenant: str, lifetime_s: int = LIFETIME_S) -> dict[str, Any]:
     """The payload of an access token (v1 form): numbers for iat, nbf and exp, text for the rest; apps have no upn."""
     who = actor(name)
     common = {
@@ -200,13 +198,12 @@ class Identity:
         return directory.route(self.tenant, request)
 
     def _managed(self, request: Request) -> Response:
-        """`X-IDENTITY-HEADER` names the actor, so one IDENTITY_HEADER a person is one identity each; the words that
-        name nobody (`local`) are the ml-engineer."""
+        """`X-IDENTITY-HEADER` names the actor, so one IDENTITY_HEADER is one identity; any other word is an
+        application of that name. `client_id` (a user-assigned identity) wins."""
         header = request.headers.get("x-identity-header", "")
         if not header:
             return Response(400, {"statusCode": 400, "message": "The X-IDENTITY-HEADER header is missing."})
-        name = request.get("client_id") or (header if header in ACTORS else "ml-engineer")
-        return self._answer(name, request.get("resource") or AUDIENCE, v2=False)
+        return self._answer(request.get("client_id") or header, request.get("resource") or AUDIENCE, v2=False)
 
     def _answer(self, name: str, audience: str, *, v2: bool) -> Response:
         trouble = self._take("fail", "slow", "expired", "foreign_tenant")
@@ -232,9 +229,7 @@ class Identity:
         Codes: AuthenticationFailed, ExpiredAuthenticationToken, InvalidAuthenticationTokenTenant (ARM's list of common
         errors); a challenge is a `WWW-Authenticate` with error="insufficient_claims" and base64 claims."""
         if not request.headers.get("authorization", "").startswith("Bearer "):
-            return self._unauthorized(
-                "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."
-            )
+            return self._unauthorized("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
         if self._take("claims_challenge"):
             wanted = base64.b64encode(b'{"access_token":{"nbf":{"essential":true,"value":"1"}}}').decode()
             return self._unauthorized(
@@ -261,7 +256,5 @@ class Identity:
 
     def _unauthorized(self, code: str, message: str, more: str = "") -> Response:
         response = error(401, code, message)
-        response.headers["WWW-Authenticate"] = (
-            f'Bearer authorization_uri="https://login.windows.net/{self.tenant}"{more}'
-        )
+        response.headers["WWW-Authenticate"] = f'Bearer authorization_uri="https://login.windows.net/{self.tenant}"{more}'
         return response

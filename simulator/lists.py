@@ -41,9 +41,7 @@ def extensions(sim: Simulator, request: Request, scope: str, type: str) -> list[
     if reach in ("above", "both"):
         found = [item for above in ancestors(scope) for item in sim.world.children(above, type)] + found
     if reach in ("below", "both"):
-        found += [
-            it for it in sim.world.below(scope) if fold(it.type) == fold(type) and fold(parent_of(it.id)) != fold(scope)
-        ]
+        found += [it for it in sim.world.below(scope) if fold(it.type) == fold(type) and fold(parent_of(it.id)) != fold(scope)]
     for key, value in re.findall(r"(\w+) eq '([^']*)'", filter):
         found = [it for it in found if fold(str(it.body.get("properties", {}).get(key))) == fold(value)]
     if who := re.search(r"assignedTo\('([^']*)'\)", filter):

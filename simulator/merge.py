@@ -6,7 +6,7 @@ Property names are matched without case, as ARM does; what is stored keeps the s
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simulator.paths import OMIT, drop, has, places, read, spelling, write
@@ -25,7 +25,7 @@ ENVELOPE = (
 """What only the service writes, on every type."""
 
 
-def patch(habits: Habits, before: Body, sent: Body) -> Body:
+def patch(habits: Habits, before: Body | None, sent: Body) -> Body:
     """RFC 7396 over the stored document, but tags (and what the type replaces) are replaced as a whole."""
     if habits.unwrapped:
         sent = {"properties": sent}
@@ -35,7 +35,7 @@ def patch(habits: Habits, before: Body, sent: Body) -> Body:
             if has(sent, path):
                 write(taken, path, read(sent, path))
         sent = taken
-    return _laid_over(habits, before, sent, whole=("tags", *habits.replaced))
+    return _laid_over(habits, before or {}, sent, whole=("tags", *habits.replaced))
 
 
 def put(habits: Habits, before: Body | None, sent: Body) -> Body:
@@ -49,7 +49,7 @@ def put(habits: Habits, before: Body | None, sent: Body) -> Body:
         return _laid_over(habits, before, sent, whole=("tags", *habits.replaced))
     else:
         after = stripped(habits, sent)
-        for path in ("systemData", *habits.readonly, *habits.keep, *habits.secret):
+        for path in ("systemData", *habits.readonly, *habits.keep):
             if not has(after, path) and has(before, path):
                 write(after, path, copy.deepcopy(read(before, path)))
     return _finished(habits, before, after, sent)
@@ -133,9 +133,14 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def shown(habits: Habits, body: Body, version: str) -> Body:
-    """The document as GET at this version shows it: no secrets, with defaults, nothing the version does not know."""
+def shown(habits: Habits, body: Body, version: str, made: Mapping[str, Any] | None = None) -> Body:
+    """The document as GET at this version shows it: no secrets, with defaults, nothing the version does not know.
+
+    `made`: path -> what the service knows besides (dates).
+    """
     view = copy.deepcopy(body)
+    for path, value in (made or {}).items():
+        write(view, path, value)
     for path in habits.secret:
         drop(view, path)
     for path, value in habits.shown.items():

@@ -69,9 +69,7 @@ class Operations:
         """How a write runs where no fault says otherwise."""
         return Plan(polls=self.polls, effect=effect)
 
-    def start(
-        self, resource: str, plan: Plan, finish: Callable[[Operation], None], result: Callable[[], Any]
-    ) -> Operation:
+    def start(self, resource: str, plan: Plan, finish: Callable[[Operation], None], result: Callable[[], Any]) -> Operation:
         """Begins an operation; with no polls to wait for it has ended when this returns."""
         operation = Operation(resource, plan, finish, plan.polls, started=self._sim.clock(), result=result)
         self._all[operation.id] = operation
@@ -120,9 +118,7 @@ class Operations:
         if kind.lower() == "operationstatuses":
             return Response(200, self._status(request, operation), more)
         if operation.status == "InProgress":
-            return Response(
-                202, None, {**more, "Location": f"{request.base}{request.path}?api-version={request.version}"}
-            )
+            return Response(202, None, {**more, "Location": f"{request.base}{request.path}?api-version={request.version}"})
         if operation.status != "Succeeded":
             return error(409, "OperationFailed", "The operation failed.")
         shown = operation.result()

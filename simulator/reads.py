@@ -31,12 +31,11 @@ def view(sim: Simulator, resource: Resource, version: str, body: Body | None = N
     habits = habits_for(sim, resource.type)
     name = "/".join(resource.id.split("/")[-3::2]) if habits.long_name else habits.shown_name or resource.name
     document = {"id": resource.id, "name": name, "type": resource.type, **(resource.body if body is None else body)}
-    for path, time in habits.dated.items():
-        paths.write(document, path, iso(resource.created if time == "created" else resource.changed))
+    times = {"created": iso(resource.created), "changed": iso(resource.changed)}
+    made = {path: times[time] for path, time in habits.dated.items()}
     if habits.from_parent and (parent := sim.world.get(parent_of(resource.id))):
-        for path in habits.from_parent:
-            paths.write(document, path, copy.deepcopy(paths.read(parent.body, path)))
-    document = merge.shown(habits, document, version)
+        made |= {path: copy.deepcopy(paths.read(parent.body, path)) for path in habits.from_parent}
+    document = merge.shown(habits, document, version, made)
     if habits.state:
         paths.write(document, "properties.provisioningState", resource.state or habits.state)
     if habits.etag in ("body", "both", "reads"):

@@ -30,9 +30,7 @@ def route(sim: Simulator, request: Request) -> Response:
         return lists.answer(sim, request)
     if request.method == "POST" and len(segments) % 2:
         return writes.act(sim, request)
-    handler = {"GET": get, "HEAD": get, "PUT": writes.put, "PATCH": writes.patch, "DELETE": writes.delete}.get(
-        request.method
-    )
+    handler = {"GET": get, "HEAD": get, "PUT": writes.put, "PATCH": writes.patch, "DELETE": writes.delete}.get(request.method)
     if handler is None or not ids.is_resource(request.path):
         return Response(405, {"Message": f"The requested resource does not support http method '{request.method}'."})
     return handler(sim, request)
@@ -49,9 +47,7 @@ def version_refused(request: Request) -> Response | None:
         return error(400, "InvalidApiVersionParameter", f"The api-version '{version}' is invalid.")
     if (known and version not in known) or not "2009" <= version[:4] <= "2027":
         _, namespace, _ = split(request.path)
-        message = (
-            f"No registered resource provider found for API version '{version}' for type '{type}' of '{namespace}'."
-        )
+        message = f"No registered resource provider found for API version '{version}' for type '{type}' of '{namespace}'."
         return error(400, "NoRegisteredProviderFound", message)
     return None
 

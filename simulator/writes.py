@@ -30,16 +30,16 @@ def patch(sim: Simulator, request: Request) -> Response:
     """PATCH, where the type has one."""
     if habits_for(sim, type_of(request.path)).patch is None:
         return Response(405, {"Message": "The requested resource does not support http method 'PATCH'."})
-    if sim.world.get(request.path) is None:
-        return not_found(sim, request.path)
     return write(sim, request, merge.patch)
 
 
-def write(sim: Simulator, request: Request, merging: Callable[[Habits, Body, Body], Body]) -> Response:
+def write(sim: Simulator, request: Request, merging: Callable[[Habits, Body | None, Body], Body]) -> Response:
     """The common way of PUT and PATCH: checks, the new document, the operation, the answer."""
     sim.faults.writing(request)
     id, habits, world = request.path, habits_for(sim, type_of(request.path)), sim.world
     resource = world.get(id)
+    if resource is None and request.method == "PATCH":
+        return not_found(sim, id)
     effect = effect_of(request, "Write", id, show(sim, id, request.version))
     refusal = missing_above(sim, id) or precondition(habits, request, resource) or busy(sim, id)
     if refusal:
@@ -57,7 +57,7 @@ def write(sim: Simulator, request: Request, merging: Callable[[Habits, Body, Bod
     if habits.soft and resource is None and fold(id) in world.deleted:
         return restored(sim, request, habits, effect, sent)
     before = copy.deepcopy(resource.body) if resource else None
-    after = merging(habits, before, sent)  # type: ignore[arg-type]
+    after = merging(habits, before, sent)
     if habits.at_once and (status := habits.at_once(before, after, sent)):
         answer = Answer(status)
     return carry(sim, request, habits, answer, effect, sent, before, after)
@@ -167,9 +167,7 @@ def spread(sim: Simulator, request: Request, sent: Body) -> None:
         kept = request.version and merge.dated(request.version) >= part.kept_from
         if part.written and (paths.has(sent, path) or not kept):
             items = [item for item in paths.read(sent, path) or () if isinstance(item, dict)]
-            sim.world.spread(
-                request.path, part.type, items, who=request.actor, method="PUT", api_version=request.version
-            )
+            sim.world.spread(request.path, part.type, items, who=request.actor, method="PUT", api_version=request.version)
 
 
 def on_parent(sim: Simulator, request: Request) -> Response:
@@ -309,9 +307,7 @@ def taken_already(sim: Simulator, habits: Habits, id: str, sent: Body) -> Respon
 def busy(sim: Simulator, id: str) -> Response | None:
     """409 while another write runs on the resource. It has no Retry-After."""
     if operation := sim.operations.running(id):
-        return error(
-            409, "AnotherOperationInProgress", f"Another operation on this resource is in progress: {operation.id}."
-        )
+        return error(409, "AnotherOperationInProgress", f"Another operation on this resource is in progress: {operation.id}.")
     return None
 
 
@@ -320,9 +316,7 @@ def sent_document(request: Request) -> Body | Response:
     try:
         sent = json.loads(request.body or b"{}")
     except ValueError as cause:
-        return error(
-            400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{cause}'."
-        )
+        return error(400, "InvalidRequestContent", f"The request content was invalid and could not be deserialized: '{cause}'.")
     if not isinstance(sent, dict):
         return error(400, "InvalidRequestContent", "The request content was invalid: an object was expected.")
     for key in ("properties", "tags", "identity", "sku"):

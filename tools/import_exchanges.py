@@ -60,9 +60,7 @@ def sequence(recorded: dict[str, Any]) -> dict[str, Any]:
 def main(folder: Path) -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     for file in sorted(folder.glob("*.json")):
-        lines = [
-            json.dumps(sequence(recorded), separators=(",", ":")) for recorded in json.loads(file.read_text("utf-8"))
-        ]
+        lines = [json.dumps(sequence(recorded), separators=(",", ":")) for recorded in json.loads(file.read_text("utf-8"))]
         (TARGET / f"{file.stem}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -121,10 +121,7 @@ TYPES: tuple[Habits, ...] = (
         shown={
             "properties.type": "CustomRole",
             "properties.description": None,
-            **{
-                f"properties.permissions[].{key}": []
-                for key in ("actions", "notActions", "dataActions", "notDataActions")
-            },
+            **{f"properties.permissions[].{key}": [] for key in ("actions", "notActions", "dataActions", "notDataActions")},
         },
         dated={"properties.updatedOn": "changed"},
         finish=definition_finished,

@@ -20,16 +20,12 @@ def account_born(body: Body, birth: Birth) -> None:
 def account_settled(before: Body | None, after: Body, sent: Body) -> None:
     """The endpoint follows from customSubDomainName, else from the region."""
     properties = section(after, "properties")
-    if not isinstance(properties, dict) or (
-        before is not None and "endpoint" not in properties and "location" not in after
-    ):
+    if not isinstance(properties, dict) or (before is not None and "endpoint" not in properties and "location" not in after):
         return
     location = str(after.get("location", "eastus")).replace(" ", "").lower()
     custom = properties.get("customSubDomainName")
     host = "openai.azure.com" if str(after.get("kind")).lower() == "openai" else "cognitiveservices.azure.com"
-    properties["endpoint"] = (
-        f"https://{custom}.{host}/" if custom else f"https://{location}.api.cognitive.microsoft.com/"
-    )
+    properties["endpoint"] = f"https://{custom}.{host}/" if custom else f"https://{location}.api.cognitive.microsoft.com/"
 
 
 def account_finished(view: Body, version: str) -> None:

@@ -119,9 +119,7 @@ TYPES: tuple[Habits, ...] = (
             "kind": "Default",
             "properties.sasGetterUri": "",
         },
-        since={
-            f"properties.{name}": "2022-01-01" for name in ("managedNetwork", "publicNetworkAccess", "v1LegacyMode")
-        },
+        since={f"properties.{name}": "2022-01-01" for name in ("managedNetwork", "publicNetworkAccess", "v1LegacyMode")},
         patchable=("tags", "identity", "sku", *(f"properties.{name}" for name in PATCHABLE)),
         born=workspace_born,
         finish=workspace_finished,

@@ -149,9 +149,7 @@ DELEGATED = {
 def subnet_finished(view: Body, version: str) -> None:
     """Delegations are shown as resources of their own, with what the service may do."""
     for item in items(view, "properties.delegations"):
-        item.update(
-            id=f"{view['id']}/delegations/{item.get('name')}", etag=view.get("etag"), type=f"{SUBNET}/delegations"
-        )
+        item.update(id=f"{view['id']}/delegations/{item.get('name')}", etag=view.get("etag"), type=f"{SUBNET}/delegations")
         properties = section(item, "properties")
         properties["provisioningState"] = "Succeeded"
         actions = DELEGATED.get(str(properties.get("serviceName")).lower(), ("join/action",))
@@ -343,9 +341,7 @@ REST = (
             f"{MANUAL}.actionsRequired": "None",
         },
         since={"properties.ipVersionType": "2024-01-01"},
-        finish=_items(
-            ENDPOINT, "privateLinkServiceConnections", "manualPrivateLinkServiceConnections", "ipConfigurations"
-        ),
+        finish=_items(ENDPOINT, "privateLinkServiceConnections", "manualPrivateLinkServiceConnections", "ipConfigurations"),
         born=_guid,
     ),
     _long(

@@ -105,9 +105,7 @@ def account_refuses(before: Body | None, sent: Body) -> tuple[int, str, str] | N
     days = "immutabilityPeriodSinceCreationInDays"
     if wanted.get(days, now.get(days, 0)) < now.get(days, 0):
         return 400, code, f"The {days} can only be extended for a Locked policy."
-    if wanted.get("allowProtectedAppendWrites", now.get("allowProtectedAppendWrites")) != now.get(
-        "allowProtectedAppendWrites"
-    ):
+    if wanted.get("allowProtectedAppendWrites", now.get("allowProtectedAppendWrites")) != now.get("allowProtectedAppendWrites"):
         return 400, code, "Request parameters are invalid: allowProtectedAppendWrites."
     return None
 

@@ -81,11 +81,7 @@ VAULTS = (
             "properties.publicNetworkAccess": "Enabled",
         },
         since={"properties.publicNetworkAccess": "2021-10-01"},
-        parts={
-            CONNECTIONS: Part(
-                f"{VAULT}/privateEndpointConnections", written=False, empty=False, keys=("id", "properties")
-            )
-        },
+        parts={CONNECTIONS: Part(f"{VAULT}/privateEndpointConnections", written=False, empty=False, keys=("id", "properties"))},
         settle=vault_settled,
         born=vault_born,
         soft=lambda sent: str(read(sent, "properties.createMode")).lower() == "recover",
@@ -206,9 +202,7 @@ OTHERS = (
                 for key, value in (("defaultAction", "Allow"), ("virtualNetworkRules", []), ("ipRules", []))
             },
             **{
-                f"properties.policies.{policy}.{key}": value
-                for policy, keys in POLICIES.items()
-                for key, value in keys.items()
+                f"properties.policies.{policy}.{key}": value for policy, keys in POLICIES.items() for key, value in keys.items()
             },
         },
         since={

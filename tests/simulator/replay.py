@@ -60,9 +60,7 @@ def sequences() -> Iterator[Sequence]:
         type = file.stem.removeprefix("microsoft.")
         for line, text in enumerate(file.read_text(encoding="utf-8").splitlines()):
             told = json.loads(text)
-            steps = [
-                Step(method, told["path"] if path == "~" else path, *rest) for method, path, *rest in told["steps"]
-            ]
+            steps = [Step(method, told["path"] if path == "~" else path, *rest) for method, path, *rest in told["steps"]]
             yield Sequence(type, f"{type}#{line}", told["from"], told["path"], steps)
 
 

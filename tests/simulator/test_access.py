@@ -170,11 +170,14 @@ class TestS14Token:
 
     def test_the_endpoint_names_the_actor_by_its_header(self, sim: Simulator) -> None:
         got = self.fetch(sim, "oncall").body
-        assert set(got) == {"access_token", "expires_on", "resource", "token_type"} and isinstance(
-            got["expires_on"], str
-        )
+        assert set(got) == {"access_token", "expires_on", "resource", "token_type"} and isinstance(got["expires_on"], str)
         assert call(sim, "GET", ACCOUNT, token=got["access_token"]).status == 200
         assert sim.log[-1].actor == "oncall"
+
+    def test_a_word_that_is_no_actors_name_is_an_application_of_that_name(self, sim: Simulator) -> None:
+        call(sim, "GET", ACCOUNT, token=self.fetch(sim, "embedded").body["access_token"])
+        assert sim.log[-1].actor == "embedded"
+        assert self.fetch(sim, "").status == 400
 
     def test_it_fails_a_few_times(self, sim: Simulator) -> None:
         sim.faults.token("fail", times=2)

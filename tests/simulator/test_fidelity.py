@@ -74,9 +74,7 @@ MADE: dict[str, dict[str, str]] = {
         r"properties\.privateendpointvnetpolicies": "came region by region, at the same api-version",
         r"properties\.bgpcommunities\.regionalcommunity": "a number of the region",
     },
-    "network.virtualnetworks.subnets": {
-        r".*ipampoolprefixallocations": "came region by region, at the same api-version"
-    },
+    "network.virtualnetworks.subnets": {r".*ipampoolprefixallocations": "came region by region, at the same api-version"},
     "network.virtualnetworks.virtualnetworkpeerings": {
         r"properties\.(remote|local)(virtualnetwork)?addressspace.*": "the other network is not in the recording",
         r"properties\.(remotegateways.*|peeringstate|peeringsynclevel)": "the other network is not in the recording",
@@ -94,9 +92,7 @@ MADE: dict[str, dict[str, str]] = {
         r".*encryption\.keyvaultproperties\.(currentversioned|lastkeyrotation).*": "read from the key vault",
         r"identity\.userassigned.*\.(identityurl|certrenewafter|tenantid)": "seen in one region in 2021",
     },
-    "storage.storageaccounts.objectreplicationpolicies": {
-        r"properties\.enabledtime": "set when the other account agrees"
-    },
+    "storage.storageaccounts.objectreplicationpolicies": {r"properties\.enabledtime": "set when the other account agrees"},
 }
 """Type -> path of a difference -> why its value is the service's and cannot be known from the sequence."""
 
@@ -200,9 +196,7 @@ def figures() -> dict[str, Any]:
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_the_simulator_answers_as_azure_did(name: str) -> None:
     left = outcome(name).left
-    told = [
-        f"step {number}, {SEQUENCES[name].steps[number].method}: {it}" for number, all in left.items() for it in all
-    ]
+    told = [f"step {number}, {SEQUENCES[name].steps[number].method}: {it}" for number, all in left.items() for it in all]
     assert not told, "\n".join([SEQUENCES[name].source, *told])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator import Simulator
-from simulator.types import TYPES
+from simulator.types import TYPES, habits_of
 
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000001"
 GROUP = f"{SUBSCRIPTION}/resourceGroups/rg-ai-dev"
@@ -105,9 +107,7 @@ class TestDefaults:
 
 
 class TestWrites:
-    @pytest.mark.parametrize(
-        "type", sorted(habits.type for habits in TYPES.values() if "/vaults/acc" not in habits.type)
-    )
+    @pytest.mark.parametrize("type", sorted(habits.type for habits in TYPES.values() if "/vaults/acc" not in habits.type))
     def test_an_unknown_property_comes_back_from_every_type(self, sim: Simulator, type: str) -> None:
         namespace, *kinds = type.split("/")
         if namespace == "Microsoft.Resources":
@@ -125,9 +125,7 @@ class TestWrites:
 
     def test_an_unknown_type_follows_arms_general_rules(self, sim: Simulator) -> None:
         id = f"{GROUP}/providers/Contoso.Things/things/t"
-        assert (
-            sim.request("PUT", id, {"location": "x", "tags": {"a": "1"}, "properties": {"p": 1, "q": 2}}).status == 201
-        )
+        assert sim.request("PUT", id, {"location": "x", "tags": {"a": "1"}, "properties": {"p": 1, "q": 2}}).status == 201
         assert sim.request("PATCH", id, {"tags": {"b": "2"}, "properties": {"p": None}}).status == 200
         document = sim.document(id)
         assert document
@@ -158,6 +156,14 @@ class TestWrites:
             status, body = over_http(sim, f"{STORAGE}?{query}")
         assert (status, body["error"]["code"]) == (400, code)
 
+    def test_a_type_that_names_its_versions_knows_no_other(self, sim: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = replace(habits_of("Microsoft.Storage/storageAccounts"), versions=("2025-08-01",))
+        monkeypatch.setitem(TYPES, "microsoft.storage/storageaccounts", known)
+        sim.seed(STORAGE, {})
+        assert sim.request("GET", STORAGE, api_version="2025-08-01").status == 200
+        refused = sim.request("GET", STORAGE, api_version="2025-01-01")
+        assert (refused.status, refused.body["error"]["code"]) == (400, "NoRegisteredProviderFound")
+
     @pytest.mark.parametrize(
         ("id", "code"),
         [
@@ -184,6 +190,13 @@ class TestWrites:
         refused = sim.request("PATCH", ACCOUNT, {"properties": {}}, headers={"If-Match": etag})
         assert (refused.status, refused.body["error"]["code"]) == (412, "PreconditionFailed")
         assert sim.request("PUT", ACCOUNT, {}, headers={"If-None-Match": "*"}).status == 412
+
+    def test_a_patch_makes_nothing_even_if_it_was_deleted_just_before(self, sim: Simulator) -> None:
+        assert sim.request("PATCH", STORAGE, {"tags": {}}).status == 404
+        sim.seed(STORAGE, {})
+        sim.faults.before_write(STORAGE, lambda: sim.faults.delete(STORAGE))
+        assert sim.request("PATCH", STORAGE, {"tags": {}}).status == 404
+        assert sim.document(STORAGE) is None
 
     def test_a_second_assignment_of_the_same_is_refused_and_an_existing_one_is_fixed(self, sim: Simulator) -> None:
         first, second = f"{GROUP}/{ROLES}/11111111", f"{GROUP}/{ROLES}/22222222"
@@ -228,9 +241,7 @@ class TestParts:
         assert sim.document(f"{NSG}/securityRules/a") is None
 
     @pytest.mark.parametrize(("version", "left"), [("2023-06-01", []), ("2023-09-01", ["ai"])])
-    def test_a_networks_put_without_subnets_keeps_them_since_2023(
-        self, sim: Simulator, version: str, left: list[str]
-    ) -> None:
+    def test_a_networks_put_without_subnets_keeps_them_since_2023(self, sim: Simulator, version: str, left: list[str]) -> None:
         sim.seed(VNET, {"properties": {"subnets": [{"name": "ai", "properties": {}}]}})
         sim.request("PUT", VNET, {"location": "eastus", "properties": {}}, api_version=version)
         assert [it["name"] for it in (sim.document(VNET) or {})["properties"]["subnets"]] == left
@@ -238,9 +249,7 @@ class TestParts:
     def test_a_subnets_put_detaches_what_it_does_not_name(self, sim: Simulator) -> None:
         subnet = f"{VNET}/subnets/ai"
         sim.seed(VNET, {})
-        sim.request(
-            "PUT", subnet, {"properties": {"addressPrefix": "10.0.0.0/24", "networkSecurityGroup": {"id": NSG}}}
-        )
+        sim.request("PUT", subnet, {"properties": {"addressPrefix": "10.0.0.0/24", "networkSecurityGroup": {"id": NSG}}})
         sim.request("PUT", subnet, {"properties": {"addressPrefix": "10.0.0.0/24"}})
         assert "networkSecurityGroup" not in (sim.document(subnet) or {})["properties"]
 
@@ -258,9 +267,7 @@ class TestLists:
         other = STORAGE.replace("rg-ai-dev", "rg-other")
         for id in (STORAGE, other):
             sim.seed(id, {})
-        of = {
-            scope: names(sim, f"{scope}/providers/Microsoft.Storage/storageAccounts") for scope in (SUBSCRIPTION, GROUP)
-        }
+        of = {scope: names(sim, f"{scope}/providers/Microsoft.Storage/storageAccounts") for scope in (SUBSCRIPTION, GROUP)}
         assert of == {SUBSCRIPTION: [STORAGE, other], GROUP: [STORAGE]}
         assert names(sim, f"{STORAGE}/blobServices") == [f"{STORAGE}/blobServices/default"]
         assert sim.request("GET", f"{STORAGE}x/blobServices").status == 404
@@ -381,9 +388,7 @@ class TestSoftDelete:
     def test_a_purged_account_is_made_anew(self, sim: Simulator) -> None:
         sim.seed(ACCOUNT, {"location": "eastus", "properties": {"publicNetworkAccess": "Disabled"}})
         sim.request("DELETE", ACCOUNT)
-        [deleted] = sim.request("GET", f"{SUBSCRIPTION}/providers/Microsoft.CognitiveServices/deletedAccounts").body[
-            "value"
-        ]
+        [deleted] = sim.request("GET", f"{SUBSCRIPTION}/providers/Microsoft.CognitiveServices/deletedAccounts").body["value"]
         assert sim.request("DELETE", deleted["id"], api_version="2026-03-01").status == 202
         assert sim.request("PUT", ACCOUNT, {"location": "eastus"}).status == 201
         assert (sim.document(ACCOUNT) or {})["properties"]["publicNetworkAccess"] == "Enabled"
@@ -406,6 +411,18 @@ class TestHandles:
         assert document["id"] == f"{ACCOUNT}/deployments/gpt"
         assert sim.document(ACCOUNT) is not None
 
+    @pytest.mark.parametrize("type", sorted(TYPES))
+    def test_reading_changes_nothing(self, sim: Simulator, type: str) -> None:
+        namespace, *kinds = type.split("/")
+        id = "/".join([GROUP, "providers", namespace, *(f"{kind}/x" for kind in kinds)])
+        sim.seed(id, {"location": "eastus", "properties": {}})
+        stored = sim.world.get(id)
+        assert stored
+        before = copy.deepcopy((stored.body, stored.etag))
+        assert sim.document(id) == sim.document(id)
+        sim.request("GET", id)
+        assert (stored.body, stored.etag) == before
+
     def test_a_folder_of_documents_is_loaded(self, sim: Simulator, tmp_path: Path) -> None:
         (tmp_path / "more").mkdir()
         one, two = (
@@ -427,9 +444,7 @@ class TestHandles:
         ]  # fmt: skip
         assert sim.writes() == sim.log[:2]
         assert [(it.who, it.method) for it in sim.history(STORAGE)] == [("deploy-pipeline", "PUT"), ("oncall", "PATCH")]
-        assert (
-            "authorization" not in json.dumps(dict(sim.log[0].headers)).lower() or sim.log[0].headers["authorization"]
-        )
+        assert "authorization" not in json.dumps(dict(sim.log[0].headers)).lower() or sim.log[0].headers["authorization"]
 
     def test_a_recreated_resource_is_another_incarnation(self, sim: Simulator) -> None:
         moments = iter(range(1_800_000_000, 1_800_001_000))
