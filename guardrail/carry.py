@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from guardrail import plans, proof
+from guardrail import __version__, plans, proof
 from guardrail.documents import Document
 from guardrail.errors import Denied, Final, GuardrailError, Held, Retryable, Stale, Unanswered, Unsafe
 from guardrail.paths import ABSENT, get, parse, same, show, under
 from guardrail.plans import Step
+from guardrail.policy_schema import Exemption
 from guardrail.turn import Turn
 from guardrail.values import Action, Control, Edit, Finding, Plan, ResourceType, State
 
@@ -24,6 +25,7 @@ VERIFY_READS_S = (5, 15, 30, 60, 120)               # after the first read, at o
 DEADLINE = timedelta(minutes=60)
 AGAIN_S = 3600                                      # failed and held ones: hourly
 WAIT_AT_MOST_S = 900                                # after what Azure did not take
+UNDO_EXEMPT = timedelta(days=14)
 TRIES = 2                                           # answered, and its effect was never seen
 STARTS = 5                                          # workers that died over it; host.json: maxDequeueCount
 
@@ -43,6 +45,11 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
         return await _verified(turn, type, controls, document)
     if action.state == "unknown":
         return document
+    if action.state == "approved" and not _is_bound(turn, action):
+        turn.moves(action, "superseded", why="approved under another policy or version: asked again")
+        turn.case = replace(turn.case, acting=None)
+        await turn.commit(answered=False)
+        raise Stale("the approval no longer binds: decided anew")
     at_work = action.state == "applied" and plans.is_busy(type, document)
     if not at_work and not _still_wanted(turn, action.plan, type, controls, document, pending):
         turn.moves(action, "superseded", why="what it was made for has changed")
@@ -75,6 +82,23 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     turn.case = replace(turn.case, acting=action)
     await send(turn, type, controls, document, steps)
     return None
+
+
+def _is_bound(turn: Turn, action: Action) -> bool:
+    """Whether every approval was given to this plan, under the policy and the code of now."""
+    return all(one.plan == action.plan.hash and one.policy_hash == turn.engine.policy.hash and one.version == __version__
+               for one in action.approvals)
+
+
+async def _exempt(turn: Turn, plan: Plan, reason: str, owner: str) -> None:
+    """What an undo loosens is exempt for a while, pinned to the values that it brings back: else it would be undone."""
+    until = turn.now + UNDO_EXEMPT
+    new = tuple(Exemption(control=control, scope=plan.resource, reason=reason or "undone", owner=owner, until=until)
+                for control in plan.controls)
+    turn.rules = await turn.engine.set_rules(replace(turn.rules, exemptions=(*turn.rules.exemptions, *new)))
+    for one in new:
+        turn.note("exemption.added", exemption_id=one.id, control=one.control, scope=one.scope, reason=one.reason,
+                  owner=one.owner, until=one.until)
 
 
 def _is_retried(turn: Turn, action: Action) -> bool:
@@ -128,8 +152,11 @@ async def send(turn: Turn, type: ResourceType, controls: Sequence[Control], docu
     action = replace(action, attempts=action.attempts + 1, sent=(*action.sent, *ids), leased_until=turn.now + LEASE,
                      lease=turn.id, expects=expects, reads=0)
     requests = [{"client_request_id": id, "request": step.request} for id, step in zip(ids, steps, strict=True)]
-    action = turn.moves(action, "applying", edits=action.plan.edits, requests=requests)
+    action = turn.moves(action, "applying", edits=action.plan.edits, requests=requests,
+                        incarnation=action.plan.incarnation)
     turn.case = replace(turn.case, acting=action)
+    if action.plan.kind == "undo" and action.attempts == 1:
+        await _exempt(turn, action.plan, action.why, action.asked_by)
     try:
         await turn.commit(answered=False)
     except Stale:

@@ -68,6 +68,13 @@ class Unanswered(Final):
     """A POST was sent and no answer came: whether it took effect is a person's to settle."""
 
 
+class Refused(Final):
+    """A person may not do this, or not any more; `code` says why in a word: role, four-eyes, stale, expired, decided ..."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message, code=code)
+
+
 class Held(GuardrailError):
     """Not a failure: a breaker, a freeze or the switch says not now."""
 

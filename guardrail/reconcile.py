@@ -58,7 +58,7 @@ async def _once(engine: Engine, resource: ResourceId) -> None:
         return
     document = _same_life(turn, type, document)
     if plans.is_busy(type, document) and not _is_unsettled(turn):
-        turn.compare(controls, document)
+        _report(turn, [one for one in _decisions(turn, controls, document) if one.mode == "report"], type)
         await turn.commit(again_s=_busy_delay(turn))
         return
     if not plans.is_busy(type, document):
@@ -136,12 +136,10 @@ def _busy_delay(turn: Turn) -> float:
 
 async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], document: Document) -> None:
     """What to do about what is found now: enforce it, ask, or report it."""
-    found = turn.compare(controls, document)
-    if not found:
+    decisions = _decisions(turn, controls, document)
+    if not decisions:
         await _clean(turn, controls, document)
         return
-    by_id = {control.id: control for control in controls}
-    decisions = [turn.decide(finding, by_id[finding.control], document) for finding in found]
     await turn.pin_exempt(decisions)
     for mode in ("enforce", "approve"):
         chosen = [decision for decision in decisions if decision.mode == mode]
@@ -156,6 +154,11 @@ async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], d
     _drop_stale_ask(turn, decisions)
     is_open = turn.case.acting or (turn.case.asked and turn.case.asked.state == "held")
     await turn.commit(again_s=HELD_AGAIN_S if is_open else None)
+
+
+def _decisions(turn: Turn, controls: Sequence[Control], document: Document) -> list[Decision]:
+    by_id = {control.id: control for control in controls}
+    return [turn.decide(one, by_id[one.control], document) for one in turn.compare(controls, document)]
 
 
 async def _clean(turn: Turn, controls: Sequence[Control], document: Document) -> None:

@@ -73,24 +73,28 @@ def check_url(url: str, scheme: str, netloc: str) -> None:
 
 
 class Bearer(AsyncHTTPPolicy[Any, Any]):
-    """Puts the token on. One token is kept; a 401 throws it away, so that the next try fetches a fresh one."""
+    """Puts the token on. One token is kept; a 401 throws it away, so that the next try fetches a fresh one.
+
+    azure-identity 1.27 would sleep through five tries of its own, and keeps a cache that only `claims` goes round.
+    """
 
     def __init__(self, credential: Any, scope: str) -> None:
         super().__init__()
         self._credential, self._scope = credential, scope
         self._token: tuple[str, float] = ("", 0.0)
+        self._fresh: dict[str, str] = {}
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         if self._token[1] - TOKEN_MARGIN_S < time.time():
             try:
-                token = await self._credential.get_token(self._scope)
+                token = await self._credential.get_token(self._scope, retry_total=0, **self._fresh)
             except AzureError as error:
                 raise errors.Unavailable(f"no token: {type(error).__name__}", after_s=30) from error
-            self._token = (token.token, token.expires_on)
+            self._token, self._fresh = (token.token, token.expires_on), {}
         request.http_request.headers["Authorization"] = f"Bearer {self._token[0]}"
         answer = await self.next.send(request)
         if answer.http_response.status_code == 401:
-            self._token = ("", 0.0)
+            self._token, self._fresh = ("", 0.0), {"claims": "{}"}
         return answer
 
 

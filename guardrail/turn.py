@@ -86,6 +86,7 @@ class Turn:
     def __init__(self, engine: Engine, case: Case, look: Look | None, rules: policies.Rules, now: datetime) -> None:
         self.engine, self.case, self.look, self.rules, self.now = engine, case, look, rules, now
         self.id = uuid.uuid4().hex              # who holds a lease
+        self.by = "guardrail"                   # who stands in the records: us, or the person who decides
         self.raised: set[tuple[str, str]] = set()
         self.refused: list[tuple[str, str]] = []
         self._records: list[Record] = []
@@ -270,7 +271,7 @@ class Turn:
         change = self.look.changes[-1] if self.look and self.look.changes else None
         if action is not None:
             detail = {"action_id": action.id, **detail}
-        actor = (change.actor or "unknown") if change and event == "change.seen" else "guardrail"
+        actor = (change.actor or "unknown") if change and event == "change.seen" else self.by
         self._records.append(Record(
             event, self.engine.clock(), actor, change.correlation_id if change else "", detail.get("mode", self.mode),
             self.engine.policy.hash, detail))

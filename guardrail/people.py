@@ -1,0 +1,227 @@
+"""What people decide: approve, reject, quarantine, undo, settle, retry. Each leaves a row and a Look; nothing is sent here.
+
+An approval is bound to the plan's hash that was seen, and beside it to policy, version and expiry. Whoever touched the
+resource since it last was clean, and whoever asked, is barred; a claim is enough to bar, and never enough to let pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+import guardrail
+from guardrail import plans
+from guardrail.authorize import Person, authorize
+from guardrail.errors import Refused, Stale, Unsafe
+from guardrail.ids import ResourceId, type_of
+from guardrail.paths import ABSENT, fold
+from guardrail.turn import Engine, Turn
+from guardrail.values import Action, Approval, Edit, Kind, Look, Plan, ResourceType, State
+
+MARGIN = timedelta(seconds=30)              # an approval this close to its end comes too late
+REST = timedelta(hours=24)                  # rejected and left open: asked again
+UNDO_EXPIRES = timedelta(hours=8)
+UNKNOWN = ("", "?")
+
+
+async def approve(engine: Engine, resource: ResourceId, action_id: str, plan_hash: str, who: Person, reason: str,
+                  approvers: str = "") -> Action:
+    """One person's yes to the plan that they saw; the last yes that is needed lets it act. Errors: Refused."""
+    turn, asked = await _waiting(engine, resource, action_id, who, "approve", approvers)
+    if turn.mode in ("ignore", "report"):
+        raise Refused("report", "report-only: nothing is approved now")
+    if asked.plan.hash != plan_hash:
+        raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:8]} now, look at it again")
+    if asked.expires is not None and turn.now > asked.expires - MARGIN:
+        raise Refused("expired", "nobody decided in time: it is asked again")
+    _refuse_involved(turn, asked, who)
+    if any(fold(one.by) == fold(who.object_id) for one in asked.approvals):
+        raise Refused("twice", "you have approved already: another person must")
+    yes = Approval(who.object_id, turn.now, plan_hash, engine.policy.hash, guardrail.__version__)
+    asked = replace(asked, approvals=(*asked.approvals, yes))
+    turn.by = who.object_id
+    if len(_people(asked)) < people_needed(turn, asked):
+        turn.note("action.approved", action=asked, approvals=len(asked.approvals), needed=people_needed(turn, asked),
+                  plan_hash=plan_hash, reason=reason)
+        turn.case = replace(turn.case, asked=asked)
+        await _commit(turn)
+        return asked
+    return await _let_act(turn, asked, reason)
+
+
+async def reject(engine: Engine, resource: ResourceId, action_id: str, who: Person, reason: str,
+                 approvers: str = "") -> Action:
+    """The drift stays; it is asked again at the next change, or after a day. Errors: Refused."""
+    turn, asked = await _waiting(engine, resource, action_id, who, "reject", approvers)
+    turn.by = who.object_id
+    ended = turn.moves(replace(asked, expires=turn.now + REST), "rejected", reason=reason, why=reason)
+    turn.case = replace(turn.case, asked=ended)
+    await _commit(turn)
+    return ended
+
+
+async def quarantine(engine: Engine, resource: ResourceId, who: Person, reason: str) -> Action:
+    """Asks for the resource to be cut off by its type's isolation; outside production the asker is enough."""
+    authorize(who, "quarantine", resource, engine.policy)
+    type = _type(engine, resource)
+    document = await engine.arm.read(type, resource, engine.parts_of(engine.controls_on(type)), urgent=True)
+    drifts = list(type.isolate(document.node(), {})) if type.isolate and not document.gone else []
+    edits, refused = plans.edits(type, drifts)
+    if not edits:
+        raise Refused("nothing", "; ".join(why for _, why in refused) or "it is cut off already, or has no isolation")
+    return await _propose(engine, resource, plans.incarnation(type, document), "isolate", edits, ("quarantine",), who, reason)
+
+
+async def undo(engine: Engine, resource: ResourceId, action_id: str, who: Person, reason: str) -> Action:
+    """Asks for a verified action to be taken back, where the world still shows what we wrote: rollback and release.
+
+    Loosens by nature: in production two people, and whoever carries it out exempts the controls first. Errors: Refused.
+    """
+    authorize(who, "rollback", resource, engine.policy)
+    plan = await verified_plan(engine, resource, action_id)
+    type = _type(engine, resource)
+    document = await engine.arm.read(type, resource, engine.parts_of(engine.controls_on(type)), urgent=True)
+    if document.gone or plans.incarnation(type, document) != plan.incarnation:
+        raise Refused("gone", "this is not the resource that the action changed")
+    edits = tuple(edit for edit in plan.inverse().edits if plans.is_done(document, Edit(edit.path, edit.after, edit.before)))
+    if not edits:
+        raise Refused("moved", "nothing still stands as we left it")
+    try:
+        plans.steps(type, document, edits)
+    except Unsafe as error:
+        raise Refused("no-undo", str(error)) from error
+    return await _propose(engine, resource, plan.incarnation, "undo", edits, plan.controls, who, reason)
+
+
+async def settle(engine: Engine, resource: ResourceId, action_id: str, as_: State, who: Person, reason: str) -> Action:
+    """A person says how an unknown POST ended: `verified` or `failed`. Errors: Refused."""
+    authorize(who, "settle", resource, engine.policy)
+    turn = await Turn.begin(engine, resource)
+    acting = turn.case.acting
+    if acting is None or not acting.id.startswith(action_id) or acting.state != "unknown" or as_ not in ("verified", "failed"):
+        raise Refused("state", "only an unknown outcome is settled, as verified or failed")
+    turn.by = who.object_id
+    ended = turn.moves(replace(acting, expects=ABSENT), as_, reason=reason, why=reason)
+    turn.case = replace(turn.case, acting=None if as_ == "verified" else ended)
+    await _commit(turn)
+    return ended
+
+
+async def retry(engine: Engine, resource: ResourceId, action_id: str, who: Person) -> None:
+    """A failed action is tried once more, judged anew. Errors: Refused."""
+    authorize(who, "retry", resource, engine.policy)
+    case, _ = await engine.store.load(resource)
+    if case.acting is None or case.acting.state != "failed" or not case.acting.id.startswith(action_id):
+        raise Refused("state", "only a failed action is retried")
+    await engine.store.send(Look(resource, "person"))
+
+
+def people_needed(turn: Turn, action: Action) -> int:
+    """How many people: two where nobody knows who drifted it, in a freeze, and for an undo or isolation in production.
+
+    Whoever asked for an undo or an isolation counts as one.
+    """
+    if action.asked_by:
+        return 2 if turn.place.is_production else 1
+    unknown = not action.caused_by or any(one in UNKNOWN for one in action.caused_by)
+    frozen = any(one.start <= turn.now < one.until for one in (*turn.engine.policy.freezes, *turn.rules.freezes))
+    return 2 if unknown or frozen else 1
+
+
+def _people(action: Action) -> set[str]:
+    asked = {fold(action.asked_by)} if action.asked_by else set()
+    return {fold(one.by) for one in action.approvals} | asked
+
+
+async def _waiting(engine: Engine, resource: ResourceId, action_id: str, who: Person, verb: str,
+                   approvers: str) -> tuple[Turn, Action]:
+    """The turn and the action that waits in it. Errors: Refused."""
+    authorize(who, verb, resource, engine.policy, approvers)
+    turn = await Turn.begin(engine, resource)
+    asked = turn.case.asked
+    if asked is None or not asked.id.startswith(action_id):
+        raise Refused("decided", "this does not wait any more: it was decided, or the resource changed")
+    if asked.state not in ("proposed", "held"):
+        raise Refused("decided", f"it is {asked.state} already")
+    return turn, asked
+
+
+def _refuse_involved(turn: Turn, action: Action, who: Person) -> None:
+    """Four eyes, over everybody who touched the resource since it last was clean, and whoever asked."""
+    people = {fold(name): fold(person) for name, person in turn.engine.policy.approvals.people.items()}
+    involved = {fold(one) for one in (*action.caused_by, *turn.case.actors, action.asked_by) if one not in UNKNOWN}
+    involved |= {people[one] for one in involved if one in people}
+    if fold(who.object_id) in involved:
+        raise Refused("four-eyes", "you made the change that this plan is about, or asked for it: another person must decide")
+
+
+async def _let_act(turn: Turn, asked: Action, reason: str) -> Action:
+    """From asked to acting, in one commit: whoever was faster wins, and the look that carries it out is only a nudge."""
+    acting = turn.case.acting
+    if acting is not None and acting.state != "failed":
+        raise Refused("busy", f"{acting.id} is {acting.state} on this resource: wait for its end")
+    if acting is not None:
+        turn.moves(acting, "superseded", why="people decided on another plan")
+    moved = turn.moves(replace(asked, expires=None), "approved", approvals=[one.by for one in asked.approvals], reason=reason,
+                       why=reason)
+    turn.case = replace(turn.case, asked=None, acting=moved)
+    await _commit(turn)
+    return moved
+
+
+async def _propose(engine: Engine, resource: ResourceId, incarnation: str, kind: Kind, edits: Sequence[Edit],
+                   controls: tuple[str, ...], who: Person, reason: str) -> Action:
+    turn = await Turn.begin(engine, resource)
+    plan = Plan(resource, incarnation, kind, tuple(edits), controls)
+    if turn.case.asked is not None:
+        turn.moves(turn.case.asked, "superseded", why=f"a person asked for an {kind}")
+    turn.by = who.object_id
+    expires = turn.now + UNDO_EXPIRES
+    opened = replace(turn.opened(plan, "approve", reason), asked_by=who.object_id, expires=expires)
+    asked = turn.moves(opened, "proposed", edits=plan.edits, expires=expires, reason=reason, why=reason)
+    if people_needed(turn, asked) <= 1:
+        yes = Approval(who.object_id, turn.now, plan.hash, engine.policy.hash, guardrail.__version__)
+        return await _let_act(turn, replace(asked, approvals=(yes,)), reason)
+    turn.case = replace(turn.case, asked=asked)
+    await _commit(turn)
+    return asked
+
+
+async def _commit(turn: Turn) -> None:
+    try:
+        await turn.commit(answered=False)
+    except Stale as error:
+        raise Refused("decided", "somebody was faster: look again") from error
+    await turn.engine.store.send(Look(turn.case.resource, "approval"))
+
+
+async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) -> Plan:
+    """The plan of an action that was carried out and verified, from the resource's own records. Errors: Refused."""
+    edits: Any = None
+    detail: dict[str, Any] = {}
+    ended = False
+    for stored in await engine.store.records(resource):
+        record = msgspec.json.decode(stored.body)
+        if not str(record["detail"].get("action_id", "")).startswith(action_id):
+            continue
+        if record["event"] == "action.applying":
+            edits, detail = record["detail"]["edits"], record["detail"]
+        ended = ended or record["event"] in ("action.verified", "resource.quarantined")
+    if edits is None or not ended:
+        raise Refused("unknown", "no verified action of that id on this resource")
+    made = tuple(Edit(one["path"], one.get("before", ABSENT), one.get("after", ABSENT)) for one in edits)
+    plan = Plan(resource, detail["incarnation"], detail["kind"], made, tuple(detail["controls"]))
+    if plan.hash != detail["plan_hash"]:
+        raise Refused("no-undo", "the record does not hold all that an undo needs: a secret was left out")
+    return plan
+
+
+def _type(engine: Engine, resource: ResourceId) -> ResourceType:
+    found = engine.types.get(fold(type_of(resource)))
+    if found is None:
+        raise Refused("unknown", "this type is not guarded")
+    return found
