@@ -55,16 +55,32 @@ class Pin:
     value: str                          # its hash
 
 
+Switch = Literal["report", "approve", "policy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A first yes that waits for a second person's."""
+
+    kind: Literal["switch", "freeze", "exemption"]
+    what: str                           # the mode, the freeze's name, the exemption's id
+    by: str
+    at: datetime
+    reason: str
+    exemption: Exemption | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What people set at run time: one row. Missing or unreadable it is this default, which only reports (C5)."""
 
-    switch: Literal["report", "approve", "policy"] = "report"
+    switch: Switch = "report"
     generation: int = 0
     freezes: tuple[Freeze, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
     proven: frozenset[str] = frozenset()    # types (folded) whose PUT an approver once let through without loss
     pins: tuple[Pin, ...] = ()
+    pending: tuple[Pending, ...] = ()
 
 
 def rules_from(raw: bytes | None) -> Rules:

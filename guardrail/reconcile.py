@@ -141,6 +141,7 @@ async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], d
         await _clean(turn, controls, document)
         return
     await turn.pin_exempt(decisions)
+    turn.remember(decisions)
     for mode in ("enforce", "approve"):
         chosen = [decision for decision in decisions if decision.mode == mode]
         if not chosen:
@@ -166,6 +167,7 @@ async def _clean(turn: Turn, controls: Sequence[Control], document: Document) ->
     if turn.case.asked is not None:
         turn.moves(turn.case.asked, "superseded", why="nothing is left to fix")
         turn.case = replace(turn.case, asked=None)
+    turn.remember(())
     if turn.engine.parts_of(controls) <= document.parts or document.gone:
         turn.case = replace(turn.case, actors=())
     again = turn.look is not None and turn.look.why == "event" and not document.gone and any(

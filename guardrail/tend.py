@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 
-from guardrail import audit
+from guardrail import audit, switches
 from guardrail.errors import Stale
 from guardrail.stores import HOME
 from guardrail.turn import Engine
@@ -17,6 +17,7 @@ ANCHOR_EVERY = timedelta(minutes=5)
 async def tend(engine: Engine) -> None:
     """Rows are the truth and messages a nudge: this nudges again. Errors: StoreDown."""
     now = engine.clock()
+    await switches.expire(engine)
     async for case in engine.store.open_cases():
         if case.due is not None and case.due <= now and not case.stuck:     # those the sweep looks at, hourly
             await engine.store.send(Look(case.resource, "due"))

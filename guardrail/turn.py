@@ -164,8 +164,17 @@ class Turn:
         tags = document.get("tags")
         named = frozenset(fold_text(actor) for actor in self.case.actors if actor not in ("", "?"))
         actors = policies.Actors(named, unknown=len(named) < len(self.case.actors))
-        return policies.decide(finding, control, self.place, tags if isinstance(tags, Mapping) else {}, self.engine.policy,
-                             self.rules, self.engine.ceiling, self.now, actors)
+        decided = policies.decide(finding, control, self.place, tags if isinstance(tags, Mapping) else {},
+                                  self.engine.policy, self.rules, self.engine.ceiling, self.now, actors)
+        if decided.mode == "enforce" and plans.key(finding) in self.case.reported:
+            why = "backlog: seen while it was only reported, so a raised mode asks"
+            return replace(decided, mode="approve", why=why)
+        return decided
+
+    def remember(self, decisions: Sequence[Decision]) -> None:
+        """Which findings were only reported: what is found anew under a raised mode may act, the backlog asks."""
+        now = {plans.key(one.finding) for one in decisions if one.mode in ("ignore", "report")}
+        self.case = replace(self.case, reported=frozenset((self.case.reported | now) & self.case.findings))
 
     async def pin_exempt(self, decisions: Sequence[Decision]) -> None:
         """The values first seen under an exemption are pinned to it: worse ones are drift again."""

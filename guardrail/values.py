@@ -180,6 +180,7 @@ class Case:
     seq: int = 0
     head: str = ""
     findings: frozenset[tuple[str, str]] = frozenset()      # (control, path); path "?" for unreadable
+    reported: frozenset[tuple[str, str]] = frozenset()      # findings that were only reported: a raised mode asks for them
     good: Mapping[str, Any] = field(default_factory=dict)   # part ("" or "+x") -> what it held when it last was good
     accepted: frozenset[str] = frozenset()                  # parts of `good` that people accepted
     incarnation: str = ""

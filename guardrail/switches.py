@@ -1,0 +1,160 @@
+"""The run-time rules that people set: the switch, freezes, exemptions. What tightens works at once; what loosens takes two.
+
+One row holds them all, changed by compare-and-swap; every change is recorded in the installation's chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from guardrail import policy as policies
+from guardrail.authorize import Person, authorize
+from guardrail.errors import Refused, Stale
+from guardrail.ids import ResourceId
+from guardrail.paths import fold
+from guardrail.policy import Pending, Rules, Switch
+from guardrail.policy_schema import Exemption, Freeze
+from guardrail.turn import Engine
+from guardrail.values import Record
+
+LADDER: tuple[Switch, ...] = ("report", "approve", "policy")
+CONFIRM_WITHIN = timedelta(hours=1)
+
+
+async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rules:
+    """Report and approve tighten at once. Loosening waits for a second administrator where production is guarded.
+
+    Errors: Refused.
+    """
+    rules = await engine.store.rules()
+    if LADDER.index(mode) <= LADDER.index(rules.switch):
+        authorize(who, "tighten", None, engine.policy)
+        return await _set(engine, replace(rules, switch=mode, pending=()), who, "mode.switched", was=rules.switch, now=mode,
+                          reason=reason)
+    authorize(who, "loosen", None, engine.policy)
+
+    def let(rules: Rules) -> Rules:
+        return replace(rules, switch=mode)
+
+    return await _by_two(engine, rules, Pending("switch", mode, who.object_id, engine.clock(), reason), let,
+                         "mode.switched", was=rules.switch, now=mode, reason=reason)
+
+
+async def freeze(engine: Engine, wanted: Freeze, who: Person, reason: str) -> Rules:
+    """Nothing is enforced while it lasts. Errors: Refused."""
+    authorize(who, "tighten", None, engine.policy)
+    rules = await engine.store.rules()
+    kept = tuple(one for one in rules.freezes if one.name != wanted.name)
+    return await _set(engine, replace(rules, freezes=(*kept, wanted)), who, "freeze.set", name=wanted.name,
+                      until=wanted.until, scope=wanted.scope, reason=reason)
+
+
+async def end_freeze(engine: Engine, name: str, who: Person, reason: str) -> Rules:
+    """A freeze that people set ends early; one of the policy ends with the policy. Errors: Refused."""
+    authorize(who, "loosen", None, engine.policy)
+    rules = await engine.store.rules()
+    if not any(one.name == name for one in rules.freezes):
+        raise Refused("unknown", f"no freeze named {name!r} was set at run time")
+
+    def let(rules: Rules) -> Rules:
+        return replace(rules, freezes=tuple(one for one in rules.freezes if one.name != name))
+
+    return await _by_two(engine, rules, Pending("freeze", name, who.object_id, engine.clock(), reason), let,
+                         "freeze.ended", name=name, reason=reason)
+
+
+async def ask_exemption(engine: Engine, wanted: Exemption, who: Person) -> Rules:
+    """One control may drift on one resource or group until a date: another approver confirms it. Errors: Refused."""
+    authorize(who, "exempt", None, engine.policy)
+    now = engine.clock()
+    if not now < wanted.until <= now + policies.EXEMPT_AT_MOST:
+        raise Refused("until", "an exemption ends within 90 days")
+    if "/resourcegroups/" not in fold(wanted.scope) or wanted.control not in {one.id for one in engine.controls}:
+        raise Refused("scope", "an exemption is for one known control, on one resource or group")
+    rules = await engine.store.rules()
+    asked = Pending("exemption", wanted.id, who.object_id, now, wanted.reason, wanted)
+    kept = tuple(one for one in rules.pending if one.what != wanted.id)
+    return await _set(engine, replace(rules, pending=(*kept, asked)), who, "exemption.asked", exemption_id=wanted.id,
+                      control=wanted.control, scope=wanted.scope, reason=wanted.reason, owner=wanted.owner, until=wanted.until)
+
+
+async def confirm_exemption(engine: Engine, id: str, who: Person, approvers: str = "") -> Rules:
+    """Another person than the one who asked, and than those who made the drift. Errors: Refused."""
+    rules = await engine.store.rules()
+    asked = next((one for one in rules.pending if one.kind == "exemption" and one.what.startswith(id)), None)
+    if asked is None or asked.exemption is None:
+        raise Refused("unknown", "no such exemption waits to be confirmed")
+    scope = ResourceId(asked.exemption.scope)
+    authorize(who, "confirm", scope, engine.policy, approvers)
+    case, _ = await engine.store.load(scope)
+    if fold(who.object_id) in {fold(asked.by), *(fold(actor) for actor in case.actors)}:
+        raise Refused("four-eyes", "you asked for it, or made the change: another person must confirm")
+    one = asked.exemption
+    changed = replace(rules, exemptions=(*rules.exemptions, one), pending=tuple(p for p in rules.pending if p is not asked))
+    return await _set(engine, changed, who, "exemption.added", exemption_id=one.id, control=one.control, scope=one.scope,
+                      reason=one.reason, owner=one.owner, until=one.until)
+
+
+async def remove_exemption(engine: Engine, id: str, who: Person, reason: str) -> Rules:
+    """What it hid is drift again at the next look. Errors: Refused."""
+    authorize(who, "unexempt", None, engine.policy)
+    rules = await engine.store.rules()
+    gone = [one for one in rules.exemptions if one.id.startswith(id)]
+    if len(gone) != 1:
+        raise Refused("unknown", "no such exemption was set at run time" if not gone else f"{id} names more than one")
+    kept = tuple(one for one in rules.exemptions if one is not gone[0])
+    pins = tuple(one for one in rules.pins if one.exemption != gone[0].id)
+    return await _set(engine, replace(rules, exemptions=kept, pins=pins), who, "exemption.removed", exemption_id=gone[0].id,
+                      control=gone[0].control, scope=gone[0].scope, reason=reason)
+
+
+async def expire(engine: Engine) -> Rules:
+    """Takes out what has ended: exemptions, freezes, and second yeses that never came. For tend."""
+    rules, now = await engine.store.rules(), engine.clock()
+    ended = [one for one in rules.exemptions if one.until <= now]
+    kept = replace(
+        rules, exemptions=tuple(one for one in rules.exemptions if one.until > now),
+        freezes=tuple(one for one in rules.freezes if one.until > now),
+        pending=tuple(one for one in rules.pending if _waits(one, now)),
+        pins=tuple(one for one in rules.pins if one.exemption not in {gone.id for gone in ended}))
+    if kept == rules:
+        return rules
+    records = [_record(engine, "guardrail", "exemption.expired", exemption_id=one.id, control=one.control, scope=one.scope)
+               for one in ended]
+    return await engine.set_rules(kept, *records)
+
+
+def _waits(one: Pending, now: datetime) -> bool:
+    return now < one.at + (policies.EXEMPT_AT_MOST if one.kind == "exemption" else CONFIRM_WITHIN)
+
+
+async def _by_two(engine: Engine, rules: Rules, mine: Pending, let: Callable[[Rules], Rules], event: str,
+                  **detail: Any) -> Rules:
+    """Done at once outside production; else kept as the first yes, and done by another person's within the hour."""
+    first = next((one for one in rules.pending if (one.kind, one.what) == (mine.kind, mine.what)), None)
+    others = tuple(one for one in rules.pending if one is not first)
+    is_second = first is not None and fold(first.by) != fold(mine.by) and _waits(first, mine.at)
+    if is_second or not holds_production(engine):
+        people = [one.by for one in (first, mine) if one is not None]
+        return await _set(engine, let(replace(rules, pending=others)), mine.by, event, people=people, **detail)
+    return await _set(engine, replace(rules, pending=(*others, mine)), mine.by, "mode.asked", **detail)
+
+
+def holds_production(engine: Engine) -> bool:
+    """Whether any guarded subscription is production; unknown is."""
+    return any(policies.place(ResourceId(f"/subscriptions/{one}"), engine.policy).is_production for one in engine.subscriptions)
+
+
+def _record(engine: Engine, by: str, event: str, **detail: Any) -> Record:
+    return Record(event, engine.clock(), by, "", engine.ceiling, engine.policy.hash, detail)
+
+
+async def _set(engine: Engine, rules: Rules, who: Person | str, event: str, **detail: Any) -> Rules:
+    by = who if isinstance(who, str) else who.object_id
+    try:
+        return await engine.set_rules(rules, _record(engine, by, event, generation=rules.generation + 1, **detail))
+    except Stale as error:
+        raise Refused("decided", "somebody was faster: look again") from error

@@ -1,0 +1,133 @@
+"""The run-time rules: what tightens works at once, what loosens takes two, and a raised mode spares the backlog."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from guardrail import switches
+from guardrail.errors import Refused
+from guardrail.policy_schema import Exemption, Freeze
+from guardrail.values import Look
+from tests.flow.test_loop import OPEN, STORAGE
+from tests.flow.test_people import APPROVER, GROUP, ONCALL, POLICY, person
+from tests.flow.world import DEV, World, world
+
+pytestmark = pytest.mark.anyio
+
+ADMIN, OTHER = person("approver", "Administrator"), person("oncall", "Administrator")
+PUBLIC = "storage-public-network-access"
+DEV_ONLY = POLICY.replace(f"development: [/subscriptions/{DEV}]", f"development: [/subscriptions/{DEV}, /subscriptions/{DEV[:-1]}2]")
+
+
+@pytest.mark.threat("D12")
+async def test_one_stops_it_and_two_let_it_go_on(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        engine = here.guardrail.engine
+        assert (await switches.switch(engine, "report", ONCALL, "migration tonight")).switch == "report"
+        with pytest.raises(Refused, match="Administrator"):
+            await switches.switch(engine, "policy", ONCALL, "over")
+        assert (await switches.switch(engine, "policy", ADMIN, "over")).switch == "report"
+        assert (await switches.switch(engine, "policy", ADMIN, "over, again")).switch == "report", "one person is one yes"
+        assert (await switches.switch(engine, "policy", OTHER, "agreed")).switch == "policy"
+
+
+async def test_a_second_yes_after_an_hour_is_a_first(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY, switch="report") as here:
+        engine = here.guardrail.engine
+        await switches.switch(engine, "policy", ADMIN, "over")
+        here.clock.forward(3601)
+        assert (await switches.switch(engine, "policy", OTHER, "agreed")).switch == "report"
+        here.clock.forward(60)
+        assert (await switches.switch(engine, "policy", ADMIN, "now then")).switch == "policy"
+
+
+async def test_where_nothing_is_production_one_is_enough(tmp_path: Path) -> None:
+    async with world(tmp_path, DEV_ONLY, switch="report") as here:
+        assert (await switches.switch(here.guardrail.engine, "policy", ADMIN, "go")).switch == "policy"
+
+
+@pytest.mark.threat("R42")
+async def test_a_raised_mode_asks_for_the_backlog_and_enforces_what_is_new(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY, switch="report") as here:
+        id = here.stands(STORAGE)
+        here.write("PATCH", id, {"properties": {"publicNetworkAccess": "Enabled"}})
+        await here.settle()
+        await here.rules(switch="policy")
+        here.clock.forward(10)
+        await here.guardrail.sweep()
+        await here.settle()
+        assert here.ours == []
+        asked = (await here.case(id)).asked
+        assert asked is not None and asked.plan.controls == (PUBLIC,)
+        here.write("PATCH", id, {"properties": {"minimumTlsVersion": "TLS1_0"}})
+        await here.forward(20, step=10)
+        assert here.show(id)["properties"]["minimumTlsVersion"] == "TLS1_2"
+        assert here.show(id)["properties"]["publicNetworkAccess"] == "Enabled", "the backlog still waits for people"
+        assert (await here.case(id)).asked is not None
+
+
+@pytest.mark.threat("A17")
+async def test_a_freeze_asks_and_its_end_decides_anew(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        engine, until = here.guardrail.engine, here.clock.now + timedelta(hours=2)
+        await switches.freeze(engine, Freeze(name="tonight", start=here.clock.now, until=until), ONCALL, "migration")
+        id = here.stands(STORAGE)
+        here.write("PATCH", id, OPEN)
+        await here.settle()
+        assert here.ours == [] and (await here.case(id)).asked is not None
+        await here.forward(3 * 3600, step=1800)
+        assert (await engine.store.rules()).freezes == ()
+        await here.guardrail.store.send(Look(id, "sweep"))
+        await here.forward(60)
+        assert len(here.ours) == 1
+
+
+def exemption(here: World, id: str, days: float = 7) -> Exemption:
+    return Exemption(control=PUBLIC, scope=id, reason="open data set", owner="data-platform", until=here.clock.now + timedelta(days=days))
+
+
+@pytest.mark.threat("A14")
+async def test_an_exemption_takes_two_and_holds_for_the_value_that_was_seen(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        engine, id = here.guardrail.engine, here.stands(STORAGE)
+        wanted = exemption(here, id)
+        await switches.ask_exemption(engine, wanted, ADMIN)
+        with pytest.raises(Refused, match="another person"):
+            await switches.confirm_exemption(engine, wanted.id, ADMIN, GROUP)
+        assert (await engine.store.rules()).exemptions == ()
+        await switches.confirm_exemption(engine, wanted.id, ONCALL, GROUP)
+        here.write("PATCH", id, {"properties": {"publicNetworkAccess": "Enabled"}})
+        await here.settle()
+        assert here.ours == []
+        removed = await switches.remove_exemption(engine, wanted.id, APPROVER, "review over")
+        assert removed.exemptions == () and removed.pins == ()
+
+
+@pytest.mark.threat("A14", "R34")
+async def test_an_exemption_ends_by_itself(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        engine, id = here.guardrail.engine, here.stands(STORAGE)
+        wanted = exemption(here, id, 1)
+        await switches.ask_exemption(engine, wanted, ADMIN)
+        await switches.confirm_exemption(engine, wanted.id, ONCALL, GROUP)
+        here.write("PATCH", id, {"properties": {"publicNetworkAccess": "Enabled"}})
+        await here.settle()
+        await here.forward(25 * 3600, step=3600 * 5)
+        assert (await engine.store.rules()).exemptions == ()
+        await here.guardrail.sweep()
+        await here.settle()
+        case = await here.case(id)
+        assert case.asked is not None, "tolerated until a date: then it asks"
+
+
+@pytest.mark.parametrize(("days", "scope", "control"), [
+    (91, "", PUBLIC), (-1, "", PUBLIC), (7, f"/subscriptions/{DEV}", PUBLIC), (7, "", "no-such-control")])
+async def test_what_is_no_exemption_is_refused(days: float, scope: str, control: str, tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        id = scope or here.stands(STORAGE)
+        wanted = Exemption(control=control, scope=id, reason="r", owner="o", until=here.clock.now + timedelta(days=days))
+        with pytest.raises(Refused):
+            await switches.ask_exemption(here.guardrail.engine, wanted, ADMIN)
