@@ -165,7 +165,9 @@ def _replaces(step: Step, path: Path) -> bool:
     if step.request.method == "PUT":
         return True
     inner = path[len(step.part):]
-    return step.request.method == "PATCH" and any(under(inner, parse(name)) for name in ("tags", *step.route.whole))
+    return step.request.method == "PATCH" and any(
+        under(inner, parse(name)) and get(step.request.body, parse(name)) is not ABSENT
+        for name in ("tags", *step.route.whole))
 
 
 def _is_default(moved: Moved, steps: Sequence[Step]) -> bool:

@@ -75,7 +75,7 @@ def _parts(engine: Engine, turn: Turn, controls: Sequence[Control]) -> frozenset
     """The mounted parts to read: those of the operations seen; all of them on first sight and whenever in doubt."""
     everything = frozenset(part for control in controls for part in control.also_reads)
     look, case = turn.look, turn.case
-    if look is None or look.why != "event" or not case.seq or case.asked or case.acting or case.findings:
+    if look is None or look.why != "event" or not turn.is_known or case.asked or case.acting or case.findings:
         return everything
     wanted = set[str]()
     for change in look.changes:

@@ -7,7 +7,7 @@ leave in the same commit as the row they belong to; log lines are written after 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,7 @@ class Turn:
     def __init__(self, engine: Engine, case: Case, look: Look | None, rules: policies.Rules, now: datetime) -> None:
         self.engine, self.case, self.look, self.rules, self.now = engine, case, look, rules, now
         self.id = uuid.uuid4().hex              # who holds a lease
+        self.is_known = bool(case.etag)         # it was looked at before
         self.by = "guardrail"                   # who stands in the records: us, or the person who decides
         self.raised: set[tuple[str, str]] = set()
         self.refused: list[tuple[str, str]] = []
@@ -188,25 +189,37 @@ class Turn:
     async def take_budgets(self, plan: Plan) -> str:
         """Takes what this plan's writes cost from the breakers' budgets; "" or which one is used up.
 
-        Flapping: a resource and control. Blast radius: a subscription, control and who caused it.
+        Taken by compare-and-swap before the write, so that any number of instances share them. A trip is recorded once.
+        """
+        for name, key, limit, window in self._budgets(plan):
+            window_s = window.total_seconds()
+            if await self.engine.store.take(key, limit, window_s):
+                self._taken.append((key, limit, window_s))
+                continue
+            await self.give_back()
+            asked = self.case.asked
+            if asked is None or asked.state != "held" or asked.plan.hash != plan.hash:
+                self.note("breaker.tripped", breaker=name, key=key, count=limit, window=window_s, actors=self.case.actors,
+                          controls=plan.controls)
+            return f"{name} breaker: {limit} writes in {window_s / 60:g} min for {key.rsplit('/', 2)[1]}"
+        return ""
+
+    def _budgets(self, plan: Plan) -> Iterator[tuple[str, str, int, timedelta]]:
+        """(breaker, key, writes at most, window) of each control.
+
+        Flapping counts a resource and control; blast radius a subscription, control and each who may have caused it, so
+        that one who drifts a hundred throw-away resources uses up nobody else's budget. Critical controls have a reserve,
+        and what was bad when it was first seen does not count.
         """
         breakers = self.engine.policy.breakers
-        actor = self.case.actors[-1] if self.case.actors else ""
+        severity = {control.id: control.severity for control in self.engine.controls}
         for control in plan.controls:
             flapping, radius = breakers.flapping, breakers.blast_radius
-            for name, key, limit, window in (
-                ("flapping", f"flapping/{fold(plan.resource)}/{control}", flapping.writes, flapping.window),
-                ("blast radius", f"blast/{subscription(plan.resource)}/{control}/{actor}", radius.writes, radius.window),
-            ):
-                window_s = window.total_seconds()
-                if await self.engine.store.take(key, limit, window_s):
-                    self._taken.append((key, limit, window_s))
-                    continue
-                await self.give_back()
-                if not (self.case.asked and self.case.asked.state == "held" and self.case.asked.plan.hash == plan.hash):
-                    self.note("breaker.tripped", breaker=name, key=key, count=limit, window=window_s, actors=self.case.actors)
-                return f"{name} breaker: {limit} writes in {window_s / 60:g} min for {control}"
-        return ""
+            yield "flapping", f"flapping/{fold(plan.resource)}/{control}/", flapping.writes, flapping.window
+            reserve = radius.reserve if severity.get(control) == "critical" else 0
+            scope = subscription(plan.resource)
+            for actor in (self.case.actors or ("",)) if self.is_known else ():
+                yield "blast radius", f"blast/{scope}/{control}/{actor}", radius.writes + reserve, radius.window
 
     async def give_back(self) -> None:
         """What this turn took of the budgets: nothing was written for it."""

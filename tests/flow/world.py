@@ -70,10 +70,10 @@ class World:
 
     # the world and those who change it
 
-    def stands(self, type: str, body: Any = None, *, subscription: str = DEV) -> ResourceId:
-        """The type's good document (or `body`) as resources of the simulator; the id of the topmost one."""
+    def stands(self, type: str, body: Any = None, *, subscription: str = DEV, id: str = "") -> ResourceId:
+        """The type's good document (or `body`, at `id`) as resources of the simulator; the id of the topmost one."""
         sample = recorded.good(type)
-        sample = sample if body is None else replace(sample, body=body)
+        sample = replace(sample, body=sample.body if body is None else body, id=ResourceId(id) if id else sample.id)
         for id, version, part in recorded.resources(sample, type_of(type)):
             self.sim.seed(moved(id, subscription), moved(part, subscription), version)
         return ResourceId(moved(sample.id, subscription))
