@@ -127,10 +127,10 @@ class Node:
         else:
             yield Drift(at, observed, wanted, decided=False, note="a value that we do not know is not written over")
 
-    def missing(self, path: str, item: Any, *key: str) -> Iterator[Drift]:
-        """This item should be in the list; `key` as in `items`."""
+    def missing(self, path: str, item: Any, *key: str, learned: bool | None = None) -> Iterator[Drift]:
+        """This item should be in the list; `key` as in `items`, `learned` as in Drift."""
         named = tuple((name, get(item, parse(name))) for name in key) or (("", item),)
-        yield Drift(show((*self._path, *parse(path), Item(named))), ABSENT, item)
+        yield Drift(show((*self._path, *parse(path), Item(named))), ABSENT, item, learned=learned)
 
     def unwanted(self, note: str = "") -> Iterator[Drift]:
         """This node should not be there."""

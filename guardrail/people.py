@@ -20,7 +20,7 @@ from guardrail.errors import Refused, Stale, Unsafe
 from guardrail.ids import ResourceId, type_of
 from guardrail.paths import ABSENT, fold
 from guardrail.turn import Engine, Turn
-from guardrail.values import Action, Approval, Edit, Kind, Look, Plan, ResourceType, State
+from guardrail.values import Action, Approval, Case, Edit, Kind, Look, Plan, ResourceType, State, digest
 
 MARGIN = timedelta(seconds=30)              # an approval this close to its end comes too late
 REST = timedelta(hours=24)                  # rejected and left open: asked again
@@ -120,6 +120,29 @@ async def retry(engine: Engine, resource: ResourceId, action_id: str, who: Perso
     await engine.store.send(Look(resource, "person"))
 
 
+async def accept(engine: Engine, resource: ResourceId, part: str, hash: str, who: Person, approvers: str = "") -> Case:
+    """This part of what was seen is known good: restored from then on without asking. Two approvers say so.
+
+    `hash` is the digest of the part as it was shown to them. Errors: Refused.
+    """
+    authorize(who, "accept", resource, engine.policy, approvers)
+    turn = await Turn.begin(engine, resource)
+    if part not in turn.case.good or digest(turn.case.good[part]) != hash:
+        raise Refused("stale", "this is not what is known of that part now: look at it again")
+    if fold(who.object_id) in {fold(actor) for actor in turn.case.actors}:
+        raise Refused("four-eyes", "you changed this resource: other people must accept it")
+    said = dict(turn.case.accepting)
+    first = said.pop(part, ("", ""))
+    turn.by = who.object_id
+    if first[0] == hash and fold(first[1]) != fold(who.object_id):
+        turn.note("baseline.accepted", part=part, hash=hash, by=[first[1], who.object_id])
+        turn.case = replace(turn.case, accepted=turn.case.accepted | {part}, accepting=said)
+    else:
+        turn.case = replace(turn.case, accepting={**said, part: (hash, who.object_id)})
+    await _commit(turn)
+    return turn.case
+
+
 def people_needed(turn: Turn, action: Action) -> int:
     """How many people: two where nobody knows who drifted it, in a freeze, and for an undo or isolation in production.
 
@@ -129,7 +152,7 @@ def people_needed(turn: Turn, action: Action) -> int:
         return 2 if turn.place.is_production else 1
     unknown = not action.caused_by or any(one in UNKNOWN for one in action.caused_by)
     frozen = any(one.start <= turn.now < one.until for one in (*turn.engine.policy.freezes, *turn.rules.freezes))
-    return 2 if unknown or frozen else 1
+    return 2 if unknown or frozen else action.needs
 
 
 def _people(action: Action) -> set[str]:

@@ -6,7 +6,7 @@ A plan is edits. Requests are derived from edits and the document just read, eac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -35,6 +35,7 @@ def judge(controls: Iterable[Control], document: Document,
         except Exception as error:  # noqa: BLE001  the edge of one item: a broken check must not silence the others
             node.troubles[""] = f"the check failed: {type(error).__name__}: {error}"
             drifts = []
+        drifts = _learned(control, document, parameters, drifts)
         odd = [parse(path) for path in node.troubles]
         for drift in drifts:
             if not any(under(parse(drift.path), path) for path in odd):
@@ -43,6 +44,17 @@ def judge(controls: Iterable[Control], document: Document,
             why = "; ".join(sorted(set(node.troubles.values())))
             found.append(Finding(control.id, document.id, control.severity, why, None))
     return found
+
+
+def _learned(control: Control, document: Document, parameters: Callable[[Control], Parameters],
+             drifts: list[Drift]) -> list[Drift]:
+    """The drifts, with those marked that want something else, or speak at all, only because of what was seen before."""
+    if not (control.learns and document.good and any(drift.learned is None for drift in drifts)):
+        return drifts
+    bare = list(control.check(replace(document, good={}).node(), parameters(control)))
+    said = [(drift.path, drift.wanted) for drift in bare if drift.decided]
+    return [drift if drift.learned is not None else replace(drift, learned=(drift.path, drift.wanted) not in said)
+            for drift in drifts]
 
 
 def key(finding: Finding) -> tuple[str, str]:

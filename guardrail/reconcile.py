@@ -118,7 +118,8 @@ def _same_life(turn: Turn, type: ResourceType, document: Document) -> Document:
     if case.incarnation and born and born != case.incarnation:
         for action in filter(None, (case.asked, case.acting)):
             turn.moves(action, "superseded", why="the resource was recreated")
-        case = replace(case, asked=None, acting=None, good={}, accepted=frozenset(), findings=frozenset(), due=None)
+        case = replace(case, asked=None, acting=None, good={}, accepted=frozenset(), accepting={},
+                       findings=frozenset(), reported=frozenset(), due=None)
     turn.case = replace(case, incarnation=born or case.incarnation, missing=())
     return replace(document, good=case.good)
 
@@ -237,7 +238,8 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
         turn.moves(asked, "superseded", why="the resource changed: another plan is asked for")
     rule = mine[0].rule
     expires = None if held else turn.now + turn.engine.policy.expires(severity)
-    opened = replace(turn.opened(plan, "approve", held or rule), expires=expires)
+    needs = 2 if any(turn.is_merely_seen(one.finding) for one in mine) else 1
+    opened = replace(turn.opened(plan, "approve", held or rule), expires=expires, needs=needs)
     for decision in mine:
         turn.made(decision, plan)
     asks = turn.moves(opened, "held" if held else "proposed", edits=plan.edits, expires=expires, why=held or rule)

@@ -78,14 +78,14 @@ def _names(path: str) -> tuple[str, ...]:
 def _walk(value: Any, at: tuple[str, ...], hidden: tuple[tuple[str, ...], ...]) -> Any:
     if value is ABSENT or value is None or isinstance(value, (bool, float)):
         return value
-    if any(at[: len(path)] == path for path in hidden if path):
+    if hidden and any(at[: len(path)] == path for path in hidden if path):
         return SET
+    if isinstance(value, str):
+        return SET if at and _is_secret(at[-1], value) else scrub(value)
     if isinstance(value, int):
         if -(2**63) <= value < 2**63 and not (at and _WHOLE.search(at[-1])):
             return value
-        value = str(value)
-    if isinstance(value, str):
-        return SET if at and _is_secret(at[-1], value) else scrub(value)
+        return _walk(str(value), at, hidden)
     if isinstance(value, Mapping):
         return _mapping(value, at, hidden)
     if isinstance(value, Set):
@@ -104,9 +104,9 @@ def _is_secret(name: str, text: str) -> bool:
 def _mapping(value: Mapping[Any, Any], at: tuple[str, ...], hidden: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
     place = _names(value["path"]) if isinstance(value.get("path"), str) else ()
     named = value.get("name", value.get("keyName"))
-    result = dict[str, Any]()
+    result, is_deep = dict[str, Any](), bool(at and _WHOLE.search(at[-1]))
     for key, inner in value.items():
-        below = at if at and _WHOLE.search(at[-1]) else (*at, fold(str(key)))
+        below = at if is_deep else (*at, fold(str(key)))
         if place and any(key in pair for pair in _PAIRS):         # an edit, a drift: the value stands at its path
             below = place
         elif key == "value" and isinstance(named, str) and is_secret_name(named):     # an environment variable

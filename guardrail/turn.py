@@ -152,7 +152,8 @@ class Turn:
                 **({"observed": finding.drift.observed, "wanted": finding.drift.wanted} if finding.drift else {}))
         self.case = replace(self.case, findings=self.case.findings - before | now.keys())
         if not document.gone and not document.unreadable:
-            good = {**self.case.good, **_good(judged, document, found)}
+            good = {**_good(judged, document, found), **{part: self.case.good[part] for part in self.case.accepted}}
+            good = {**self.case.good, **good}
             self.case = replace(self.case, good=good) if good != self.case.good else self.case
         return found
 
@@ -170,7 +171,13 @@ class Turn:
         if decided.mode == "enforce" and plans.key(finding) in self.case.reported:
             why = "backlog: seen while it was only reported, so a raised mode asks"
             return replace(decided, mode="approve", why=why)
+        if decided.mode == "enforce" and self.is_merely_seen(finding):
+            return replace(decided, mode="approve", why="baseline: what was merely seen may be poisoned, people decide")
         return decided
+
+    def is_merely_seen(self, finding: Finding) -> bool:
+        """Whether its fix restores what neither the policy nor two people ever vouched for."""
+        return bool(finding.drift and finding.drift.learned) and _part(finding.path) not in self.case.accepted
 
     def remember(self, decisions: Sequence[Decision]) -> None:
         """Which findings were only reported: what is found anew under a raised mode may act, the backlog asks."""
@@ -315,6 +322,12 @@ class Turn:
             logs.told(record, self.case.resource)
         if again_s is not None:
             await self.engine.store.send(Look(self.case.resource, "due"), int(again_s))
+
+
+def _part(path: str) -> str:
+    """The part of `good` that a path lies in: a mounted one, or "" for the resource itself."""
+    first = parse(path)[:1]
+    return str(first[0]) if first and str(first[0]).startswith("+") else ""
 
 
 def _good(controls: Sequence[Control], document: Document, found: Sequence[Finding]) -> dict[str, Any]:

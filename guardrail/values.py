@@ -71,6 +71,7 @@ class Drift:
     wanted: Any = ABSENT
     decided: bool = True
     note: str = ""
+    learned: bool | None = None     # wants what was merely seen; None: `judge` finds out, False: parameters vouch for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ class Action:
     opened: datetime
     caused_by: tuple[str, ...]
     asked_by: str = ""
+    needs: int = 1                          # people who must say yes, at least
     approvals: tuple[Approval, ...] = ()
     why: str = ""
     expires: datetime | None = None
@@ -182,7 +184,8 @@ class Case:
     findings: frozenset[tuple[str, str]] = frozenset()      # (control, path); path "?" for unreadable
     reported: frozenset[tuple[str, str]] = frozenset()      # findings that were only reported: a raised mode asks for them
     good: Mapping[str, Any] = field(default_factory=dict)   # part ("" or "+x") -> what it held when it last was good
-    accepted: frozenset[str] = frozenset()                  # parts of `good` that people accepted
+    accepted: frozenset[str] = frozenset()                  # parts of `good` that two people accepted: they stay as they are
+    accepting: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # part -> (hash, who) of a first yes
     incarnation: str = ""
     due: datetime | None = None
     asked: Action | None = None

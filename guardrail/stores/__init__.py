@@ -58,6 +58,12 @@ class Store(Protocol):
         Events are debounced (5 s, 30 s at most); everything else is due when it says.
         """
 
+    async def early(self, resource: ResourceId) -> bool:
+        """Whether the look that a message names is due only later, for events were debounced; the message goes back."""
+
+    async def nudge(self) -> None:
+        """For tend: looks that were due minutes ago, and whose message may be lost, get another one."""
+
     async def reject(self, raw: bytes, why: str) -> None:
         """An event that is none, recorded in the installation's chain: once per hash and hour, 100 an hour, 8 KiB."""
 

@@ -17,14 +17,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from guardrail.chain import append
 from guardrail.errors import Held, Malformed, Stale, StoreDown
 from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
-from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, unknown, window
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, window
+from guardrail.stores.rows import case_body, case_of, decode, is_open, known, look_body, look_of
 from guardrail.values import Case, Look, Record, to_json
 
 BUSY_S = 5.0        # how long a writer waits for another process before StoreDown
@@ -57,7 +56,6 @@ _CHAINS = """WITH RECURSIVE
     SELECT keys.key, coalesce(c.resource, (SELECT resource FROM records AS r WHERE r.key = keys.key LIMIT 1)),
         coalesce(c.seq, 0), CAST(coalesce(c.head, '') AS TEXT)
     FROM keys LEFT JOIN cases AS c ON c.key = keys.key ORDER BY keys.key"""
-_OWN = ("resource", "etag", "seq", "head")      # fields of a Case that have their own column
 
 
 class SqliteStore:
@@ -135,14 +133,14 @@ class SqliteStore:
         case = Case(resource) if row[0] is None else _case(*row[:6])
         if fold(case.resource) != fold(resource):
             raise Malformed(f"the row of {resource} is one of {case.resource}")
-        _known(row[6] or V, "look", resource)
-        return case, None if row[7] is None else _look(resource, *row[8:])
+        known(row[6] or V, "look", resource)
+        return case, None if row[7] is None else look_of(resource, *row[8:])
 
     async def commit(self, case: Case, *records: Record, answered: Look | None = None) -> Case:
         key, now = chain_key(case.resource), self._clock().timestamp()
         with self._writing() as db:
             row = db.execute("SELECT v, etag, seq, head FROM cases WHERE key = ?", (key,)).fetchone() or (V, "", 0, "")
-            _known(row[0], "case", case.resource)
+            known(row[0], "case", case.resource)
             if str(row[1]) != case.etag:
                 raise Stale(f"the case of {case.resource} is at {row[1] or 'none'}, not {case.etag or 'none'}")
             seq, head = _add_records(db, key, case.resource, row[2], row[3], records)
@@ -196,7 +194,7 @@ class SqliteStore:
             rows = db.execute("SELECT resource, generation, body FROM looks WHERE due <= ? AND v = ? ORDER BY due",
                               (self._clock().timestamp(), V)).fetchall()
         for row in rows:
-            yield _look(*row)
+            yield look_of(*row)
 
     async def send(self, look: Look, delay_s: float = 0) -> None:
         key, now = chain_key(look.resource), self._clock().timestamp()
@@ -204,13 +202,19 @@ class SqliteStore:
             waiting = _waiting(db, key, look.resource) or empty(look.resource)
             _put_waiting(db, key, waiting.sent(look, now, delay_s))
 
+    async def early(self, resource: ResourceId) -> bool:
+        return False        # there are no messages
+
+    async def nudge(self) -> None:
+        """Nothing to do: who takes looks from here asks for the due ones."""
+
     # the installation's state
 
     async def reject(self, raw: bytes, why: str) -> None:
         with self._writing() as db:
             row = self._state(db, "rejects")
             try:
-                rejects = _decode(row[1], Rejects, "rejects") if row else Rejects()
+                rejects = decode(row[1], Rejects, "rejects") if row else Rejects()
             except Malformed:
                 rejects = Rejects()
             rejects, record = rejects.add(raw, why, self._clock())
@@ -221,7 +225,7 @@ class SqliteStore:
     async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
         with self._writing() as db:
             row = self._state(db, f"budget {budget}")
-            taken = _decode(row[1], list[float], budget) if row else []
+            taken = decode(row[1], list[float], budget) if row else []
             taken = window(taken, self._clock().timestamp(), limit, window_s, count)
             if taken is not None:
                 self._set_state(db, f"budget {budget}", 0, taken)
@@ -260,43 +264,20 @@ class SqliteStore:
 
     def _state(self, db: sqlite3.Connection, name: str) -> tuple[int, bytes] | None:
         row = db.execute("SELECT v, generation, body FROM state WHERE name = ?", (name,)).fetchone()
-        _known(row[0] if row else V, name, self._home)
+        known(row[0] if row else V, name, self._home)
         return (row[1], row[2]) if row else None
 
     def _set_state(self, db: sqlite3.Connection, name: str, generation: int, value: Any) -> None:
         db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", (name, V, generation, to_json(value)))
 
 
-def _known(v: int, row: str, resource: ResourceId) -> None:
-    if v != V:
-        raise Held(f"the row {row} of {resource} is of version {v}, this program knows {V}: it is left untouched")
-
-
-def _decode(body: bytes, type: type[Any], where: str) -> Any:
-    try:
-        return msgspec.json.decode(body, type=type)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"the row of {where} cannot be read: {error}") from error
-
-
 def _case(v: int, resource: str, etag: int, seq: int, head: str, body: bytes) -> Case:
-    _known(v, "case", ResourceId(resource))
-    fields = _decode(body, dict[str, Any], resource)
-    try:
-        fields.update(resource=resource, etag=str(etag), seq=seq, head=head)
-        case: Case = msgspec.convert(fields, Case)
-    except msgspec.MsgspecError as error:
-        raise Malformed(f"the row of {resource} cannot be read: {error}") from error
-    return case
+    return case_of(v, resource, str(etag), seq, head, body)
 
 
 def _put_case(db: sqlite3.Connection, key: str, case: Case) -> None:
-    fields = msgspec.to_builtins(case)
-    for name in _OWN:
-        del fields[name]
-    is_open = bool(case.findings or case.asked or case.acting or case.stuck or case.outbox or case.due)
     db.execute("INSERT OR REPLACE INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-               (key, V, case.resource, int(case.etag), case.seq, case.head, is_open, to_json({"v": V, **fields})))
+               (key, V, case.resource, int(case.etag), case.seq, case.head, is_open(case), case_body(case)))
 
 
 def _add_records(db: sqlite3.Connection, key: str, resource: ResourceId, seq: int, head: str,
@@ -307,25 +288,16 @@ def _add_records(db: sqlite3.Connection, key: str, resource: ResourceId, seq: in
     return (stored[-1].seq, stored[-1].hash) if stored else (seq, head)
 
 
-def _look(resource: ResourceId, generation: int, body: bytes) -> Look:
-    """A look that cannot be read is one by unknown actors: only a hint, it costs no more than a read."""
-    try:
-        look: Look = _decode(body, Look, resource)
-    except Malformed:
-        return Look(resource, "sweep", (unknown(resource),), generation)
-    return replace(look, resource=resource, generation=generation)
-
-
 def _waiting(db: sqlite3.Connection, key: str, resource: ResourceId) -> Waiting | None:
     row = db.execute("SELECT v, generation, body, due, since, tried FROM looks WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
-    _known(row[0], "look", resource)
-    return Waiting(_look(resource, row[1], row[2]), *row[3:])
+    known(row[0], "look", resource)
+    return Waiting(look_of(resource, row[1], row[2]), *row[3:])
 
 
 def _put_waiting(db: sqlite3.Connection, key: str, waiting: Waiting) -> None:
     look = waiting.look
     db.execute("INSERT OR REPLACE INTO looks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                (key, V, look.resource, look.generation, waiting.due, waiting.since, waiting.tried,
-                to_json({"v": V, **msgspec.to_builtins(look)})))
+                look_body(look)))

@@ -40,6 +40,7 @@ async def test_each_control_mends_its_own_drift(control: Control, tmp_path: Path
         id = here.stands(control.on)
         await look(here, id)
         assert (await here.case(id)).findings == frozenset()
+        await here.accept(id)
         sample = recorded.drifted(control)
         wanted = {url for url, _, _ in recorded.resources(sample, type_of(control.on))}
         for url, version, _ in recorded.resources(recorded.good(control.on), type_of(control.on)):

@@ -129,6 +129,11 @@ class World:
     async def events_of(self, id: ResourceId) -> list[str]:
         return [str(record["event"]) for record in await self.records(id)]
 
+    async def accept(self, id: ResourceId) -> None:
+        """All that is known good of the resource counts as accepted by people."""
+        case = await self.case(id)
+        await self.guardrail.store.commit(replace(case, accepted=frozenset(case.good)))
+
     @property
     def ours(self) -> list[Any]:
         """The writes of the guardrail's identity, as the simulator logged them."""

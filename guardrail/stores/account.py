@@ -1,0 +1,102 @@
+"""How a worker talks to its own storage account: by identity, to that account and no other, and for 30 s before it gives up.
+
+The SDKs' own retries and redirects are off: here is the one place that asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import AzureError
+from azure.core.pipeline.transport import AsyncHttpTransport
+
+from guardrail.errors import StoreDown
+from guardrail.transport import check_url
+
+SCOPE = "https://storage.azure.com/.default"        # in every cloud (STORAGE_OAUTH_SCOPE of azure-storage-queue 12.18)
+PATIENCE_S = 30.0
+ATTEMPT_S = 10.0                                    # then the same request is sent once more
+AGAIN = (None, 408, 429, 500, 502, 503, 504)        # None: no answer, or half of one
+MISSING = {"TableNotFound", "QueueNotFound", "ContainerNotFound"}
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """The account answered, and a condition does not hold: not there (404), already there (409), changed (412)."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Account:
+    """What all clients of one storage account share. `transport` and `credential` are their owner's to close."""
+
+    def __init__(self, credential: Any, transport: AsyncHttpTransport[Any, Any], patience_s: float = PATIENCE_S) -> None:
+        self._credential, self._transport, self._patience_s = _Token(credential), transport, patience_s
+
+    def options(self, url: str) -> dict[str, Any]:
+        """For the constructor of an SDK client of `url`. Errors: ValueError from the client if that is not https."""
+        return {"credential": self._credential, "transport": _Lent(self._transport, url), "retry_total": 0,
+                "permit_redirects": False}
+
+    async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` returns; asked again while that can help. It may have taken effect though it fails.
+
+        Errors: Refused, StoreDown.
+        """
+        clock = asyncio.get_running_loop().time
+        until, pause_s = clock() + self._patience_s, 0.1
+        while True:
+            try:
+                async with asyncio.timeout(max(0.01, min(ATTEMPT_S, until - clock()))):
+                    return await call()
+            except (AzureError, TimeoutError) as error:
+                status, code = getattr(error, "status_code", None), str(getattr(error, "error_code", "") or "")
+                if status in (404, 409, 412) and code not in MISSING:
+                    raise Refused(status) from error
+                pause = pause_s * random.uniform(0.5, 1)        # noqa: S311  spread, not secret
+                if status not in AGAIN or clock() + pause >= until:
+                    raise StoreDown(f"store: {status or 'no answer'} {code or type(error).__name__}") from error
+            await asyncio.sleep(pause)
+            pause_s = min(pause_s * 2, 5.0)
+
+
+class _Token:
+    """One scope, whatever a client or a challenge in an answer asks for."""
+
+    def __init__(self, credential: Any) -> None:
+        self._credential = credential
+
+    async def get_token(self, *_: str, **__: Any) -> AccessToken:
+        token: AccessToken = await self._credential.get_token(SCOPE)
+        return token
+
+    async def close(self) -> None:
+        """The owner closes it."""
+
+
+class _Lent(AsyncHttpTransport[Any, Any]):
+    """The shared transport, for requests to one host only, whatever rewrote their URL."""
+
+    def __init__(self, transport: AsyncHttpTransport[Any, Any], url: str) -> None:
+        self._transport, self._wanted = transport, urlsplit(url)
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        check_url(request.url, self._wanted.scheme, self._wanted.netloc)
+        return await self._transport.send(request, **options)
+
+    async def open(self) -> None:
+        await self._transport.open()
+
+    async def close(self) -> None:
+        """The owner closes it."""
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
