@@ -149,7 +149,8 @@ class Turn:
             self.note(
                 "finding.raised", finding_id=self.finding_id(*one), control=finding.control, path=finding.path,
                 severity=finding.severity, state=finding.state, why=finding.why,
-                **({"observed": finding.drift.observed, "wanted": finding.drift.wanted} if finding.drift else {}))
+                **({"observed": finding.drift.observed, "wanted": finding.drift.wanted, "decided": finding.drift.decided}
+                   if finding.drift else {}))
         self.case = replace(self.case, findings=self.case.findings - before | now.keys())
         if not document.gone and not document.unreadable:
             good = {**_good(judged, document, found), **{part: self.case.good[part] for part in self.case.accepted}}

@@ -1,0 +1,206 @@
+"""The store as people ask for it: open findings, actions, one resource's timeline, what is in force. Reads only.
+
+The page and the CLI show the same rows; their fields are those of docs/reference/cli.md and the JSON of the API.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from guardrail import names
+from guardrail.errors import Final, Held
+from guardrail.ids import ResourceId, name_of
+from guardrail.stores import HOME, Store
+from guardrail.values import SEVERITIES, Action, Case, Severity
+
+Row = Mapping[str, Any]
+
+SHOWN_AS = {"proposed": "waiting for approval", "rolled_back": "released"}
+TOLD = ("plan_hash", "controls", "why", "edits", "error")      # of a change of state; the newest one counts
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A record as it is read back."""
+
+    seq: int
+    hash: str
+    event: str
+    at: datetime
+    actor: str
+    correlation_id: str
+    mode: str
+    policy_hash: str
+    detail: Mapping[str, Any]
+
+
+async def timeline(store: Store, resource: ResourceId) -> list[Entry]:
+    """All records of a resource, in order. One that cannot be read is shown as such, for the chain says whether it counts."""
+    return [_entry(one.seq, one.hash, one.body) for one in await store.records(resource)]
+
+
+def _entry(seq: int, hash: str, body: bytes) -> Entry:
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, Any])
+        fields = {name: fields[name] for name in Entry.__slots__ if name not in ("seq", "hash")}
+        entry: Entry = msgspec.convert({**fields, "seq": seq, "hash": hash}, Entry)
+    except (msgspec.MsgspecError, KeyError, UnicodeDecodeError):
+        entry = Entry(seq, hash, "unreadable record", datetime.fromtimestamp(0, UTC), "", "", "", "", {})
+    return entry
+
+
+async def cases(store: Store) -> list[Case]:
+    """Every resource that is known. A row that cannot be read is left out here, and found by `audit verify`."""
+    found = list[Case]()
+    async for chain in store.chains():
+        try:
+            found.append((await store.load(chain.resource))[0])
+        except (Held, Final):
+            continue
+    return found
+
+
+async def findings(store: Store) -> list[Row]:
+    """The open findings, worst first, then by resource."""
+    rows = list[Row]()
+    for case in await cases(store):
+        if case.findings:
+            entries = await timeline(store, case.resource)
+            rows += [_finding(case, entries, control, path) for control, path in sorted(case.findings)]
+    return sorted(rows, key=lambda row: (rank(row["severity"]), row["resource_id"], row["control"]))
+
+
+def rank(severity: str) -> int:
+    return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+
+def _finding(case: Case, entries: Sequence[Entry], control: str, path: str) -> Row:
+    id = names.finding_id(case.resource, case.incarnation, control, path)
+    raised = next((one for one in reversed(entries)
+                   if one.event == "finding.raised" and one.detail.get("finding_id") == id), None)
+    decided = next((one for one in reversed(entries)
+                    if one.event == "decision.made" and id in one.detail.get("finding_ids", ())), None)
+    detail: Mapping[str, Any] = raised.detail if raised else {}
+    row: dict[str, Any] = {
+        "schema_version": 1, "id": id, "control": control, "resource_id": case.resource,
+        "path": "" if path == "?" else path, "state": "unreadable" if path == "?" else "drift",
+        "severity": detail.get("severity", "unknown"), "why": detail.get("why", "")}
+    row |= {name: detail[name] for name in ("observed", "wanted", "decided") if name in detail}
+    if raised:
+        row["since"] = raised.at
+    if decided:
+        told = {name: decided.detail.get(name, "") for name in ("rule", "why")}
+        row["decision"] = {"mode": decided.mode, **told}
+    action = next((one for one in (case.acting, case.asked) if one and control in one.plan.controls), None)
+    if action:
+        row["action_id"] = action.id
+    return row
+
+
+async def actions(store: Store) -> list[Row]:
+    """Every action there ever was, the newest first."""
+    rows = list[Row]()
+    for case in await cases(store):
+        rows += _actions(case, await timeline(store, case.resource))
+    return sorted(rows, key=lambda row: (row["at"], row["id"]), reverse=True)
+
+
+def _actions(case: Case, entries: Iterable[Entry]) -> list[Row]:
+    found = dict[str, dict[str, Any]]()
+    actors: Sequence[str] = ()
+    for one in entries:
+        if one.event == "change.seen":
+            actors = tuple(one.detail.get("actors", ())) or actors
+        id = one.detail.get("action_id")
+        if not isinstance(id, str) or not id:
+            continue
+        row = found.setdefault(id, {
+            "schema_version": 1, "id": id, "resource_id": case.resource, "state": "", "kind": one.detail.get("kind", "fix"),
+            "mode": one.mode, "opened": one.at, "caused_by": [{"object_id": actor, "kind": "unknown", "confirmed": False}
+                                                              for actor in actors], "attempts": 0, "requests": []})
+        state = _state(one)
+        if state:
+            row |= {"state": state, "at": one.at}
+            row |= {name: one.detail[name] for name in TOLD if one.detail.get(name)}
+            row["attempts"] += state == "applying"
+        elif one.event == "request.sent":
+            row["requests"].append({name: one.detail.get(name) for name in ("method", "url", "status", "duration_ms")})
+    for held in (case.asked, case.acting):
+        if held and held.id in found:
+            found[held.id] |= _of(held)
+    return [row for row in found.values() if row["state"]]
+
+
+def _state(entry: Entry) -> str:
+    if entry.event == "resource.quarantined":
+        return "quarantined"
+    return entry.event.removeprefix("action.") if entry.event.startswith("action.") else ""
+
+
+def _of(action: Action) -> dict[str, Any]:
+    """What only the open action itself knows."""
+    row: dict[str, Any] = {"controls": action.plan.controls, "edits": action.plan.edits, "why": action.why,
+                           "approvals": action.approvals}
+    return row | ({"expires": action.expires} if action.expires else {})
+
+
+def shown(state: str) -> str:
+    return SHOWN_AS.get(state, state)
+
+
+def by_prefix(rows: Sequence[Row], prefix: str) -> Row:
+    """The one row whose id begins so. Errors: LookupError with what to do."""
+    found = [row for row in rows if row["id"].startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LookupError(f"nothing here has the id {prefix}")
+    raise LookupError(f"{prefix} could be {', '.join(row['id'] for row in found[:5])}")
+
+
+async def last(store: Store, event: str) -> Entry | None:
+    """The newest record of this name in the installation's own chain."""
+    return next((one for one in reversed(await timeline(store, HOME)) if one.event == event), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What is in force: the switch, since when, by whom and why; and what happened since."""
+
+    switch: str
+    generation: int
+    since: datetime | None
+    by: str
+    reason: str
+    decisions: int
+    writes: int
+
+
+async def mode(store: Store) -> Mode:
+    rules = await store.rules()
+    switched = await last(store, "mode.switched")
+    since = switched.at if switched else None
+    told = Counter[str]()
+    for case in await cases(store):
+        for one in await timeline(store, case.resource):
+            if since is None or one.at >= since:
+                told["decisions"] += one.event == "decision.made"
+                told["writes"] += one.event == "request.sent" and isinstance(one.detail.get("status"), int)
+    return Mode(rules.switch, rules.generation, since, switched.actor if switched else "",
+                str(switched.detail.get("reason", "")) if switched else "", told["decisions"], told["writes"])
+
+
+def short(resource: str) -> str:
+    return name_of(ResourceId(resource))
+
+
+def severities(rows: Iterable[Row]) -> dict[Severity, int]:
+    """How many of each severity, the worst first."""
+    many = Counter(row["severity"] for row in rows)
+    return {severity: many[severity] for severity in SEVERITIES if many[severity]}

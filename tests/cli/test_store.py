@@ -1,0 +1,156 @@
+"""findings, actions, explain, mode and audit on a store that the engine filled."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ASKED, STORAGE, Guardrail
+
+pytestmark = pytest.mark.usefixtures("store")
+
+
+def test_findings_are_those_that_stand_open(guardrail: Guardrail) -> None:
+    answer = guardrail("findings", "list", "-o", "json")
+    [found] = json.loads(answer.out)
+    assert answer.code == 0
+    assert (found["control"], found["resource_id"], found["state"]) == ("storage-public-network-access", ASKED, "drift")
+    assert (found["observed"], found["wanted"], found["severity"]) == ("Enabled", "Disabled", "high")
+    assert found["decision"] == {"mode": "approve", "rule": "production asks", "why": ""}
+    assert found["id"].startswith("fnd-")
+    assert found["action_id"].startswith("act-")
+
+
+@pytest.mark.parametrize(("words", "many"), [
+    (("--severity", "critical"), 0), (("--severity", "high"), 1), (("--since", "1h"), 1), (("--open",), 1)])
+def test_findings_can_be_narrowed(guardrail: Guardrail, words: tuple[str, ...], many: int) -> None:
+    assert len(json.loads(guardrail("findings", "list", *words, "-o", "json").out)) == many
+
+
+@pytest.mark.parametrize("words", [("--since", "soon"), ("--severity", "hihg"), ("-o", "xml")])
+def test_findings_refuse_what_they_do_not_know(guardrail: Guardrail, words: tuple[str, ...]) -> None:
+    assert guardrail("findings", "list", *words).code == 64
+
+
+def test_actions_have_states_in_words(guardrail: Guardrail) -> None:
+    table = guardrail("actions", "list").out
+    assert "verified" in table
+    assert "waiting for approval" in table
+    rows = json.loads(guardrail("actions", "list", "-o", "json").out)
+    assert {(row["resource_id"], row["state"]) for row in rows} == {(STORAGE, "verified"), (ASKED, "proposed")}
+    [held] = json.loads(guardrail("actions", "list", "--state", "verified", "-o", "json").out)
+    assert [(one["method"], one["status"]) for one in held["requests"]] == [("PATCH", 200)]
+
+
+def test_an_action_is_shown_from_its_cause_to_its_end(guardrail: Guardrail) -> None:
+    [row] = json.loads(guardrail("actions", "list", "--state", "verified", "-o", "json").out)
+    answer = guardrail("actions", "show", row["id"][:9])
+    assert answer.code == 0
+    events = [line.split()[1] for line in answer.out.splitlines() if line.startswith("  ") and ":" in line.split()[0]]
+    assert events == ["action.applying", "request.sent", "action.applied", "action.verified"]
+    assert '"Enabled" => "Disabled"' in answer.out
+    assert json.loads(guardrail("actions", "show", row["id"], "-o", "json").out)["id"] == row["id"]
+
+
+def test_an_id_that_fits_none_or_several_is_wrong_usage(guardrail: Guardrail) -> None:
+    assert guardrail("actions", "show", "act-zzz").code == 64
+    several = guardrail("actions", "show", "act-")
+    assert (several.code, "could be" in several.err) == (64, True)
+
+
+def test_explain_says_which_rule_and_what_would_change_it(guardrail: Guardrail) -> None:
+    [found] = json.loads(guardrail("findings", "list", "-o", "json").out)
+    for what in (found["id"], "stmlprod", ASKED.upper(), found["action_id"][:10]):
+        answer = guardrail("explain", what)
+        assert answer.code == 0
+        assert "approve, by policy rule 'production asks'" in answer.out
+    assert "nothing is wrong" in guardrail("explain", "stmltrain").out
+    assert "'stmlprod'" in guardrail("explain", "stmlprdo").err
+
+
+def test_the_target_is_said_first(guardrail: Guardrail, store: Path) -> None:
+    for words in (("findings", "list"), ("mode", "show"), ("audit", "verify")):
+        assert guardrail(*words).err.splitlines()[0].startswith(f"target: store {store}")
+
+
+def test_without_a_store_nothing_is_known(guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GUARDRAIL_STORE", str(tmp_path / "none.db"))
+    answer = guardrail("findings", "list")
+    assert (answer.code, "cure:" in answer.err) == (1, True)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_the_switch_tightens_at_once(guardrail: Guardrail, own_store: Path) -> None:
+    assert guardrail("mode", "set", "report", "--reason", "migration").code == 0
+    shown = json.loads(guardrail("mode", "show", "-o", "json").out)
+    assert (shown["mode"], shown["reason"], shown["generation"]) == ("report", "migration", 2)
+    assert "REPORT-ONLY" in guardrail("mode", "show").out
+    assert "policy => report: migration" in guardrail("audit", "show", "guardrail").out
+
+
+def test_loosening_needs_a_yes(guardrail: Guardrail, own_store: Path) -> None:
+    guardrail("mode", "set", "report", "--reason", "first")
+    refused = guardrail("mode", "set", "policy", "--reason", "go on")
+    assert refused.code == 4
+    assert json.loads(guardrail("mode", "show", "-o", "json").out)["mode"] == "report"
+    assert guardrail("mode", "set", "policy", "--reason", "go on", "--yes").code == 0
+    assert json.loads(guardrail("mode", "show", "-o", "json").out)["mode"] == "policy"
+
+
+@pytest.mark.parametrize("words", [("raport", "--reason", "x"), ("report",), ("report", "--reason", " ")])
+def test_the_switch_wants_a_mode_and_a_reason(guardrail: Guardrail, words: tuple[str, ...]) -> None:
+    assert guardrail("mode", "set", *words).code == 64
+
+
+def test_records_are_shown_in_order(guardrail: Guardrail) -> None:
+    rows = json.loads(guardrail("audit", "show", "stmltrain", "-o", "json").out)
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+    assert rows[0]["event"] == "change.seen"
+    assert {"action.verified", "finding.cleared"} <= {row["event"] for row in rows}
+    assert guardrail("audit", "show", "stmltrain").out.count("\n") == len(rows) + 1
+
+
+def test_a_whole_chain_verifies_and_a_changed_one_does_not(guardrail: Guardrail, own_store: Path, tmp_path: Path) -> None:
+    export = tmp_path / "export.jsonl"
+    assert guardrail("audit", "verify").code == 0
+    assert guardrail("audit", "export", "--out", str(export)).code == 0
+    assert guardrail("audit", "verify", str(export)).code == 0
+    raw = export.read_text()
+    export.write_text(raw.replace("stmltrain", "stmltrai_", 1) if "stmltrain" in raw else raw)
+    with closing(sqlite3.connect(own_store, isolation_level=None)) as db:
+        db.execute("UPDATE records SET body = replace(CAST(body AS TEXT), 'Enabled', 'enabled') WHERE seq = 2")
+    broken = guardrail("audit", "verify")
+    assert (broken.code, "record 2" in broken.out) == (6, True)
+    assert guardrail("audit", "verify", str(export)).code == 6
+    assert guardrail("audit", "verify", str(tmp_path / "none")).code == 64
+
+
+@pytest.mark.threat("E2")
+def test_hostile_records_reach_no_terminal(guardrail: Guardrail, own_store: Path) -> None:
+    """Every string in every record and row holds an escape sequence and a line break."""
+    bad = "\\u001b[31m\\u202e\\nEvil"
+    with closing(sqlite3.connect(own_store, isolation_level=None)) as db:
+        for table in ("records", "cases"):
+            for rowid, body in db.execute(f"SELECT key || '/' || seq, CAST(body AS TEXT) FROM {table}").fetchall():
+                for word in ("Enabled", "production asks", "high", "a test"):
+                    body = body.replace(word, bad)
+                db.execute(f"UPDATE {table} SET body = ? WHERE key || '/' || seq = ?", (body.encode(), rowid))
+    every = (("findings", "list"), ("actions", "list"), ("explain", "stmlprod"), ("audit", "show", "stmlprod"),
+             ("audit", "show", "guardrail"), ("mode", "show"), ("audit", "verify"))
+    for words in every:
+        for form in ((), ("-o", "json"), ("-o", "csv")):
+            answer = guardrail(*words, *form)
+            text = answer.out + answer.err
+            assert [one for one in text if one != "\n" and not one.isprintable()] == [], words
+    assert "\\x1b[31m" in guardrail("mode", "show").out
+
+
+def test_the_store_is_not_named_by_a_url(guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(os.environ, "GUARDRAIL_STORE", "https://example.table.core.windows.net")
+    answer = guardrail("findings", "list")
+    assert (answer.code, "GUARDRAIL_STORE" in answer.err) == (5, True)
