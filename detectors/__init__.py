@@ -2,9 +2,29 @@
 
 from guardrail.values import Control
 
-from . import authorization, cognitive, keyvault, machinelearning, monitor, network, openai, storage
+from . import (
+    apim,
+    authorization,
+    bot,
+    cognitive,
+    cognitive_data,
+    foundry,
+    keyvault,
+    machinelearning,
+    monitor,
+    network,
+    openai,
+    openai_deployments,
+    openai_policies,
+    registry,
+    search,
+    storage,
+)
 
 CONTROLS: tuple[Control, ...] = (
-    *storage.CONTROLS, *keyvault.CONTROLS, *network.CONTROLS, *cognitive.CONTROLS, *openai.CONTROLS, *monitor.CONTROLS,
+    *storage.CONTROLS, *keyvault.CONTROLS, *network.CONTROLS, *cognitive.CONTROLS,
+    *cognitive_data.CONTROLS, *foundry.CONTROLS, *openai.CONTROLS, *openai_deployments.CONTROLS,
+    *openai_policies.CONTROLS, *monitor.CONTROLS,
     *authorization.CONTROLS, *machinelearning.CONTROLS,
+    *bot.CONTROLS, *search.CONTROLS, *registry.CONTROLS, *apim.CONTROLS,
 )

@@ -5,17 +5,27 @@ Defaults and enumerations: schema 2026-07-01; what GET leaves out when never set
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from detectors import addresses
+from detectors import addresses, floors
+from guardrail import ids
 from guardrail.documents import Node
-from guardrail.paths import fold
+from guardrail.errors import Malformed
+from guardrail.paths import ABSENT, fold
 from guardrail.values import Control, Drift, Parameters
 
 ACCOUNT = "Microsoft.CognitiveServices/accounts"
 IP_RULES = "properties.networkAcls.ipRules"
+BYPASS = "properties.networkAcls.bypass"
+SUBDOMAIN = "properties.customSubDomainName"
+ENDPOINTS = "properties.privateEndpointConnections"
+STATUS = "properties.privateLinkServiceConnectionState.status"
+
+# Rows of the catalogue that are no control of their own, and why.
+LEFT_OUT: tuple[tuple[str, str], ...] = (
+    ("cognitive-diagnostic-logs", "diag-cognitiveservices judges the same settings, their workspace and categories too"),
+)
 
 
 def public_endpoint_closed(account: Node, p: Parameters) -> Iterator[Drift]:
@@ -103,16 +113,60 @@ def has_identity(account: Node, p: Parameters) -> Iterator[Drift]:
         yield from account.expect("identity.type", one_of=("SystemAssigned", *both), absent="None")
 
 
-def _flag(value: Any) -> str:
-    return "" if isinstance(value, bool) else "must be true or false"
+def trusted_bypass_as_allowed(account: Node, p: Parameters) -> Iterator[Drift]:
+    """Drift while trusted Azure services pass the firewall though they may not, or did not when last good.
+
+    Absent is taken for AzureServices: the schema (2026-07-01) allows null and names no default.
+    """
+    was_closed = account.known_good.text(BYPASS) == "none"
+    allowed = ("None",) if was_closed else ("None", *p["allowed_bypass"])
+    drifts = account.expect(BYPASS, one_of=allowed, absent="AzureServices", known=("AzureServices",))
+    if account.text(SUBDOMAIN):
+        yield from drifts
+    else:
+        for _ in drifts:
+            yield from account.undecided(BYPASS, "networkAcls needs a customSubDomainName, which can be set only once")
 
 
-_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}", re.ASCII | re.IGNORECASE)
+def subdomain_is_set(account: Node, _p: Parameters) -> Iterator[Drift]:
+    """Drift without a custom subdomain, or while the endpoint is not that of the subdomain. Absent: regional endpoint.
+
+    It can be set once and is unique in the world, so nothing picks one; setting it moves `endpoint` at once (recorded).
+    """
+    name = account.text(SUBDOMAIN)
+    if not name:
+        yield from account.undecided(SUBDOMAIN, "without one only keys work: no tokens, private endpoints or network rules")
+    elif not account.text("properties.endpoint").startswith(f"https://{name}."):
+        yield from account.undecided(SUBDOMAIN, "the endpoint is not that of the subdomain")
 
 
-def _hosts(value: Any) -> str:
-    sound = isinstance(value, (list, tuple)) and all(isinstance(one, str) and _HOST.fullmatch(one) for one in value)
-    return "" if sound else "must be a list of host names without wildcards"
+def private_endpoints_are_ours(account: Node, p: Parameters) -> Iterator[Drift]:
+    """Drift for each approved connection from a subscription that is neither the account's own nor trusted.
+
+    Rejecting keeps the connection and shuts it. States: schema 2026-07-01, an open list.
+    """
+    trusted = {ids.subscription(account.id), *map(fold, p["trusted_subscriptions"])}
+    approved = 0
+    for connection in account.items(ENDPOINTS, "name"):
+        status = connection.text(STATUS)
+        if status in ("pending", "rejected"):
+            continue
+        approved += status == "approved"
+        owner = _subscription(connection.get("properties.privateEndpoint.id"))
+        if status != "approved" or not owner:
+            yield from connection.undecided(STATUS, "a state or an endpoint that we do not know")
+        elif owner not in trusted:
+            yield from connection.expect(STATUS, one_of=("Rejected",), known=("Approved",))
+    if p["require_private_endpoint"] and not approved:
+        yield from account.undecided(ENDPOINTS, "no approved private endpoint: making one takes a subnet")
+
+
+def _subscription(id: Any) -> str:
+    """The folded subscription of an id, "" if it is none."""
+    try:
+        return "" if id is ABSENT else ids.subscription(ids.parse(id))
+    except (Malformed, TypeError):
+        return ""
 
 
 def _kinds(value: Any) -> str:
@@ -136,7 +190,7 @@ CONTROLS = (
         title="AI services account is closed to the public network",
         why="anyone on the Internet who gets hold of a key or token can call the models and read stored files",
         breaks="callers without a private endpoint, the playground from outside, services on the trusted bypass",
-        parameters={"allow_selected_networks": False}, floors={"allow_selected_networks": _flag},
+        parameters={"allow_selected_networks": False}, floors={"allow_selected_networks": floors.flag},
         drift={"properties.publicNetworkAccess": "Enabled"},
     ),
     Control(
@@ -172,7 +226,7 @@ CONTROLS = (
         title="Outbound traffic is restricted to approved hosts",
         why="the service can be made to fetch from or push to any URL: a way out for data",
         breaks="image and document URLs, on-your-data and speech batch sources outside the list",
-        parameters={"allowed_fqdns": ()}, floors={"allowed_fqdns": _hosts},
+        parameters={"allowed_fqdns": ()}, floors={"allowed_fqdns": floors.hosts},
         drift={"properties.restrictOutboundNetworkAccess": False},
     ),
     Control(
@@ -183,5 +237,39 @@ CONTROLS = (
         breaks="nothing; removing one that customer-managed keys use would",
         parameters={"required_identity_type": "any"}, floors={"required_identity_type": _identity},
         drift={"identity.type": "None"},
+    ),
+    Control(
+        "cognitive-network-acls-bypass", trusted_bypass_as_allowed, on=ACCOUNT, severity="low", response="revert",
+        triggered_by=WRITE, learns=True,
+        title="Trusted Azure services pass the firewall only where they may",
+        why="any resource of a trusted service, whoever owns it, can reach the account around the rules",
+        breaks="AI Search indexers, Foundry and other trusted callers that come with a managed identity",
+        parameters={"allowed_bypass": ("AzureServices", "None")},
+        floors={"allowed_bypass": floors.some_of(("AzureServices", "None"), always=("None",))},
+        drift={BYPASS: "AzureServices"},
+    ),
+    Control(
+        "cognitive-custom-subdomain", subdomain_is_set, on=ACCOUNT, severity="medium", response="report",
+        triggered_by=WRITE,
+        title="Account has a custom subdomain",
+        why="without it neither Entra tokens nor private endpoints nor network rules can be used",
+        breaks="clients that know the regional endpoint", drift={SUBDOMAIN: ABSENT},
+    ),
+    Control(
+        "cognitive-private-endpoint-approved", private_endpoints_are_ours, on=ACCOUNT, severity="medium",
+        response="revert", asks="a rejected connection may never be approved again",
+        triggered_by=(*WRITE, *(f"{ACCOUNT}/privateEndpointConnections/{verb}" for verb in ("write", "delete"))),
+        title="Private endpoints come from our own subscriptions",
+        why="one approved from a foreign subscription is a hidden way in that survives the public lockdown",
+        breaks="the network behind that endpoint, also a managed network of a Microsoft service",
+        parameters={"trusted_subscriptions": (), "require_private_endpoint": False},
+        floors={"trusted_subscriptions": floors.guids, "require_private_endpoint": floors.flag},
+        drift={f"{ENDPOINTS}[name='pe-foreign']": {
+            "name": "pe-foreign", "properties": {
+                "privateEndpoint": {"id": "/subscriptions/00000000-0000-0000-0000-00000000000f/resourceGroups/rg"
+                                          "/providers/Microsoft.Network/privateEndpoints/pe-foreign"},
+                "groupIds": ["account"],
+                "privateLinkServiceConnectionState": {"status": "Approved", "description": "Approved",
+                                                      "actionsRequired": "None"}}}},
     ),
 )

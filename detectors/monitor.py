@@ -199,4 +199,25 @@ CONTROLS = (
     _control("diag-nsg", "Microsoft.Network/networkSecurityGroups", "medium", "Network security group",
              "allLogs", ("NetworkSecurityGroupEvent", "NetworkSecurityGroupRuleCounter"),
              ("NetworkSecurityGroupEvent",)),
+    # The documented list of the workspace's categories is partial: the group says more.
+    _control("diag-ml-workspace", "Microsoft.MachineLearningServices/workspaces", "high", "ML workspace", "audit",
+             ("AmlComputeClusterEvent", "AmlComputeJobEvent", "AmlRunStatusChangedEvent", "ComputeInstanceEvent",
+              "DataStoreChangeEvent", "DataStoreReadEvent", "DataSetChangeEvent", "DataSetReadEvent",
+              "DataLabelChangeEvent"),
+             ("AmlComputeJobEvent", "ComputeInstanceEvent", "DataStoreReadEvent")),
+    # It has no audit group. The console's log may carry prompts.
+    _control("diag-ml-online-endpoint", "Microsoft.MachineLearningServices/workspaces/onlineEndpoints", "medium",
+             "Online endpoint", "allLogs",
+             ("AmlOnlineEndpointTrafficLog", "AmlOnlineEndpointConsoleLog", "AmlOnlineEndpointEventLog"),
+             ("AmlOnlineEndpointTrafficLog",)),
+    _control("diag-ml-registry", "Microsoft.MachineLearningServices/registries", "medium", "ML registry", "audit",
+             ("RegistryAssetReadEvent", "RegistryAssetWriteEvent"), ("RegistryAssetWriteEvent",)),
+    # It has no audit group either.
+    _control("diag-botservice", "Microsoft.BotService/botServices", "high", "Bot", "allLogs", ("BotRequest",), ("BotRequest",)),
+    _control("diag-search", "Microsoft.Search/searchServices", "high", "AI Search service", "audit", ("OperationLogs",),
+             ("OperationLogs",)),
+    # The categories of these two were not looked up: the group says it.
+    _control("diag-containerregistry", "Microsoft.ContainerRegistry/registries", "medium", "Container registry", "audit",
+             (), ()),
+    _control("diag-apim", "Microsoft.ApiManagement/service", "medium", "API Management service", "audit", (), ()),
 )

@@ -62,32 +62,37 @@ def custom_policies(account: Node) -> Iterator[Node]:
 
 
 def blocks(account: Node, p: Parameters, wanted: Filter) -> Iterator[Drift]:
-    """Drift in each custom policy whose filter is off, only annotates, lets too much through, or is not there.
+    """Drift in each custom policy whose filter is off, only annotates, lets too much through, or is not there."""
+    for policy in custom_policies(account):
+        yield from policy_blocks(policy, p, wanted)
+
+
+def policy_blocks(policy: Node, p: Parameters, wanted: Filter) -> Iterator[Drift]:
+    """The same of one policy.
 
     An absent filter falls to the base policy in a way that was not verified: it counts as off. Absent enabled and
     blocking count as false, an absent threshold as High. Every match is judged, not the first: which of two filters for
     the same content counts is not known.
     """
     annotated = letters(wanted.name) in map(letters, p.get("annotate_only", ()))
-    for policy in custom_policies(account):
-        found = [item for item in policy.items(FILTERS, "name", "source") if wanted.fits(item)]
-        if len(found) > MOST_ALIKE:
-            yield from policy.undecided(FILTERS, f"{len(found)} filters for {wanted.name}")
-            continue
-        for source in p.get("sources", wanted.sources):
-            same = [item for item in found if item.text("source") == fold(source)]
-            if not same:
-                yield from policy.missing(FILTERS, _filter(wanted, source, p, not annotated), "name", "source")
-            for item in same:
-                yield from item.expect("enabled", one_of=(True,), absent=False)
-                if wanted.graded:
-                    most = p["max_threshold"]
-                    yield from item.expect("severityThreshold", at_least=most, order=WEAKEST_FIRST, absent="High")
-                if not annotated:
-                    yield from item.expect("blocking", one_of=(True,), absent=False)
-                    # None leaves it to `blocking`; what HITL and RETRY let through was not verified.
-                    fine = ("BLOCKING", "None")
-                    yield from item.expect("action", one_of=fine, absent="None", known=("ANNOTATING",))
+    found = [item for item in policy.items(FILTERS, "name", "source") if wanted.fits(item)]
+    if len(found) > MOST_ALIKE:
+        yield from policy.undecided(FILTERS, f"{len(found)} filters for {wanted.name}")
+        return
+    for source in p.get("sources", wanted.sources):
+        same = [item for item in found if item.text("source") == fold(source)]
+        if not same:
+            yield from policy.missing(FILTERS, _filter(wanted, source, p, not annotated), "name", "source")
+        for item in same:
+            yield from item.expect("enabled", one_of=(True,), absent=False)
+            if wanted.graded:
+                most = p["max_threshold"]
+                yield from item.expect("severityThreshold", at_least=most, order=WEAKEST_FIRST, absent="High")
+            if not annotated:
+                yield from item.expect("blocking", one_of=(True,), absent=False)
+                # None leaves it to `blocking`; what HITL and RETRY let through was not verified.
+                fine = ("BLOCKING", "None")
+                yield from item.expect("action", one_of=fine, absent="None", known=("ANNOTATING",))
 
 
 def _filter(wanted: Filter, source: str, p: Parameters, blocking: bool) -> dict[str, Any]:

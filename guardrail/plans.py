@@ -207,7 +207,8 @@ def _request(type: ResourceType, route: Route, document: Document, part: Path, o
     for edit in of_part:
         wanted = put(wanted, parse(edit.path)[len(part):], edit.after)
     put_whole = route.update == "PUT"
-    body = _without_null(strip(wanted, route.readonly)) if put_whole else _smallest(wanted, len(part), of_part, route)
+    own = wanted if part else _own(wanted)
+    body = _without_null(strip(own, route.readonly)) if put_whole else _smallest(wanted, len(part), of_part, route)
     return Request(route.update, url, version, body, match)
 
 
@@ -235,8 +236,10 @@ def _smallest(wanted: Any, depth: int, of_part: Iterable[Edit], route: Route) ->
         path = _cut(inner, ("tags", *route.whole))
         value = get(wanted, path)
         body = put(body, path, _Null if value is ABSENT else value)
-        if edit.after is ABSENT and value is not ABSENT and all(isinstance(one, str) for one in inner) and path != ("tags",):
-            body = put(body, inner, _Null)      # an object sent whole may be merged all the same: say what is gone
+    for edit in of_part:        # an object sent whole may be merged all the same: say what is gone
+        inner = parse(edit.path)[depth:]
+        if edit.after is ABSENT and inner[:1] != ("tags",) and all(isinstance(one, str) for one in inner):
+            body = put(body, inner, _Null)
     return _with_null(body)
 
 
@@ -245,6 +248,11 @@ def _without_null(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_null(inner) for name, inner in value.items() if inner is not None}
     return value
+
+
+def _own(body: Any) -> Any:
+    """A document without what is mounted in it: that has URLs of its own."""
+    return {name: value for name, value in body.items() if not name.startswith("+")} if isinstance(body, Mapping) else body
 
 
 class _Null:

@@ -37,9 +37,9 @@ def predict(document: Document, steps: Sequence[Step]) -> Document:
 
 
 def _only(value: Any, names: Sequence[str]) -> dict[str, Any]:
-    """The top-level ones of `names` that `value` has."""
+    """The top-level ones of `names` that `value` has, and what is mounted in it: a PUT of the resource leaves both."""
     plain = {name for name in names if len(parse(name)) == 1}
-    return {name: value[name] for name in plain if isinstance(value, Mapping) and name in value}
+    return {name: value[name] for name in value if name in plain or name.startswith("+")} if isinstance(value, Mapping) else {}
 
 
 def merge(now: Any, patch: Any) -> Any:

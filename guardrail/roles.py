@@ -20,9 +20,9 @@ Tier = Literal["plain", "reach", "forbidden"]
 
 # Types whose writes run code or open data (F7). Every delete and every action belongs here too.
 _REACH = re.compile(
-    r"microsoft\.machinelearningservices/.*(onlineendpoints/deployments|batchendpoints|computes|schedules|jobs)/"
-    r"|microsoft\.apimanagement/.*policies/|microsoft\.keyvault/vaults/write|userassignedidentities/assign/"
-    r"|.*/(delete|action)$")
+    r"microsoft\.machinelearningservices/.*(onlineendpoints/deployments|batchendpoints|computes|schedules|jobs)/.*"
+    r"|microsoft\.apimanagement/.*policies/.*|microsoft\.keyvault/vaults/write|.*userassignedidentities/assign/.*"
+    r"|.*/(delete|action)")
 # Writes and deletes that make whoever holds them an owner (F6); deleting role assignments is F5's own opt-in.
 _FORBIDDEN = re.compile(
     r"microsoft\.authorization/(?!roleassignments/delete$).*/(write|delete|action)$|microsoft\.resources/deployments/write$"

@@ -2,8 +2,22 @@
 
 from guardrail.values import ResourceType
 
-from . import authorization, cognitive, keyvault, machinelearning, network, storage
+from . import (
+    apim,
+    authorization,
+    bot,
+    cognitive,
+    foundry,
+    keyvault,
+    machinelearning,
+    network,
+    registry,
+    search,
+    storage,
+)
 
 TYPES: tuple[ResourceType, ...] = (
-    *storage.TYPES, *keyvault.TYPES, *network.TYPES, *cognitive.TYPES, *authorization.TYPES, *machinelearning.TYPES,
+    *storage.TYPES, *keyvault.TYPES, *network.TYPES, *cognitive.TYPES, *foundry.TYPES, *authorization.TYPES,
+    *machinelearning.TYPES,
+    *bot.TYPES, *search.TYPES, *registry.TYPES, *apim.TYPES,
 )

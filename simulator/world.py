@@ -105,7 +105,9 @@ class World:
                 self.put(f"{id}/{child}", {}, who=who, method=method, api_version=api_version)
         resource.body, resource.changed = body, now
         self._identify(body, id)
-        body.setdefault("systemData", {}).update(lastModifiedBy=who, lastModifiedByType="User", lastModifiedAt=iso(now))
+        if not isinstance(body.get("systemData"), dict):        # a type that shows none says null
+            body["systemData"] = {}
+        body["systemData"].update(lastModifiedBy=who, lastModifiedByType="User", lastModifiedAt=iso(now))
         self._renew(resource)
         self._note(id, Version(now, who, method, api_version, copy.deepcopy(body)))
         return resource
@@ -179,9 +181,8 @@ class World:
                 self.put(above, {"location": document.get("location") or "eastus"}, who="seed", method="SEED")
         self._take(id, document, who="seed", method="SEED", api_version=api_version)
         resource = self._resources[fold(id)]
-        for key in ("createdAt", "createdBy"):
-            if isinstance(document.get("systemData"), dict) and key in document["systemData"]:
-                resource.body["systemData"][key] = document["systemData"][key]
+        if isinstance(document.get("systemData"), dict):
+            resource.body["systemData"].update(document["systemData"])
         state = paths.read(document, "properties.provisioningState")
         settled = habits_of(resource.type).state
         if isinstance(state, str) and settled and state.lower() != settled.lower():

@@ -197,6 +197,8 @@ def act(sim: Simulator, request: Request) -> Response:
     if fold(action) in map(fold, habits.reads):
         effect = Effect(id, resource.type, "Action", f"{resource.type}/{action}/action")
         return Response(200, {"key1": "0" * 32, "key2": "1" * 32}, effects=[effect])
+    if setting := next((name for name in habits.settings if fold(name) == fold(action)), ""):
+        return set_by_action(sim, request, resource, setting)
     known = next((name for name in habits.actions if fold(name) == fold(action)), None)
     if known is None:
         return error(404, "InvalidResourceType", f"The action '{action}' is not known on '{resource.type}'.")
@@ -221,6 +223,24 @@ def act(sim: Simulator, request: Request) -> Response:
     effect.after = show(sim, id, request.version)
     sim.faults.written(request)
     return Response(202, None, sim.operations.headers(request, operation, Answer(202, "aao loc")), [effect])
+
+
+def set_by_action(sim: Simulator, request: Request, resource: Resource, action: str) -> Response:
+    """POST of an action that sets one value, which its body names."""
+    name, path = habits_for(sim, resource.type).settings[action]
+    sent = sent_document(request)
+    if isinstance(sent, Response) or name not in sent:
+        return sent if isinstance(sent, Response) else error(400, "BadArgument", f"{name} is missing.")
+    sim.faults.writing(request)
+    if refusal := busy(sim, resource.id):
+        return refusal
+    before, after = show(sim, resource.id, request.version), copy.deepcopy(resource.body)
+    paths.write(after, path, sent[name])
+    sim.world.put(resource.id, after, who=request.actor, method="POST", api_version=request.version)
+    sim.faults.written(request)
+    now = show(sim, resource.id, request.version)
+    told = f"{resource.type}/{action}/action"
+    return Response(200, effects=[Effect(resource.id, resource.type, "Action", told, before, now)])
 
 
 def delete(sim: Simulator, request: Request) -> Response:

@@ -83,7 +83,8 @@ def test_letter_case_decides_nothing(control: Control) -> None:
 def _other_case(value: Any) -> Any:
     """Property names and enum-like strings in lower case; names and ids keep their case, as routes print them."""
     if isinstance(value, dict):
-        return {(key if key.startswith("+") else fold_text(key)): (inner if fold_text(key) in ("name", "id") else _other_case(inner))
+        keeps = ("name", "id")
+        return {(key if key.startswith("+") else fold_text(key)): (inner if fold_text(key) in keeps else _other_case(inner))
                 for key, inner in value.items()}
     if isinstance(value, list):
         return [_other_case(item) for item in value]
@@ -148,7 +149,7 @@ def test_its_fix_is_planned_proved_silent_and_undone(control: Control) -> None:
     back = Plan(document.id, "", "fix", tuple(edits), (control.id,)).inverse()
     undone = proof.edited(fixed, back.edits)
     left = [moved for moved in proof.differences(document.body, undone.body)
-            if not _is_servers_own(type, moved.path) and moved.now != {}]         # an object that was made on the way may stay, empty
+            if not _is_servers_own(type, moved.path) and moved.now != {}]     # an object made on the way may stay, empty
     assert left == []
     if "" in {edit.path for edit in edits}:
         return      # who writes a role assignment could make itself owner: a person's command undoes this one

@@ -24,8 +24,8 @@ from guardrail.stores.sqlite import SqliteStore
 from simulator import Simulator
 
 pytest.importorskip("azure_functions_runtime", reason="the Functions runtime is a package from Python 3.13 on")
-from tests.functions_runtime import FunctionsApp, IndexingError  # noqa: E402  (after the skip)
-from tests.flow.world import ENFORCE, type_of  # noqa: E402
+from tests.flow.world import ENFORCE, type_of
+from tests.functions_runtime import FunctionsApp, IndexingError
 
 ROOT = Path(__file__).resolve().parent.parent
 STORAGE = "Microsoft.Storage/storageAccounts"
@@ -149,7 +149,8 @@ def test_a_queued_event_and_its_look(wrap: Any, sim: Simulator, tmp_path: Path) 
 
 @pytest.mark.threat("B3", "B8")
 def test_crafted_messages_change_nothing(sim: Simulator, tmp_path: Path) -> None:
-    foreign = "/subscriptions/00000000-0000-0000-0000-0000000000ff/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/x"
+    foreign = ("/subscriptions/00000000-0000-0000-0000-0000000000ff/resourceGroups/g/providers/Microsoft.Storage/"
+               "storageAccounts/x")
     messages = ["", "null", "[]", '{"v": 2, "resource": "/subscriptions/x"}', '{"v":1}', "x" * 9000,
                 '{"v":1,"resource":"/subscriptions/../x"}', json.dumps({"v": 1, "resource": foreign, "plan": {"edits": []}})]
     with running(sim, tmp_path, GUARDRAIL_CEILING="enforce") as app:
@@ -183,7 +184,8 @@ def test_timers_and_health(sim: Simulator, tmp_path: Path) -> None:
     assert load(tmp_path, HOME)[0].seq > 0
 
 
-@pytest.mark.parametrize("wrong", [{"GUARDRAIL_CEILING": "everything"}, {"GUARDRAIL_CELING": "report"}, {"GUARDRAIL_SUBSCRIPTIONS": ""}])
+@pytest.mark.parametrize("wrong", [
+    {"GUARDRAIL_CEILING": "everything"}, {"GUARDRAIL_CELING": "report"}, {"GUARDRAIL_SUBSCRIPTIONS": ""}])
 def test_bad_settings_leave_an_app_without_functions(wrong: dict[str, str], sim: Simulator, tmp_path: Path) -> None:
     """Fails closed, with the setting and the cure in the host's log."""
     forget()

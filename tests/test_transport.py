@@ -72,8 +72,9 @@ def test_what_a_status_means(status: int, code: str, method: str, kind: type[Exc
     assert type(error) is kind
 
 
-@pytest.mark.parametrize("body", [None, "<html>Service Unavailable</html>", [], {"Message": "x"}, {"error": "x"}, {"error": {"code": 7}},
-                                  {"Error": {"Code": "Conflict", "Message": "busy"}}, {"code": "Conflict", "message": "m"}])
+@pytest.mark.parametrize("body", [None, "<html>Service Unavailable</html>", [], {"Message": "x"}, {"error": "x"},
+                                  {"error": {"code": 7}}, {"Error": {"Code": "Conflict", "Message": "busy"}},
+                                  {"code": "Conflict", "message": "m"}])
 def test_every_form_of_error_body_is_lived_with(body: Any) -> None:
     assert isinstance(failed(Answer(409, body, {}), "PUT"), errors.GuardrailError)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from detectors import CONTROLS
+import detectors
+from detectors import CONTROLS, frameworks
 from guardrail import roles
 from guardrail.paths import ABSENT, fold
 from guardrail.values import Control
@@ -28,6 +31,27 @@ that a control does not name as a trigger.
 | --- | --- | --- | --- |
 """
 
+FRAMEWORKS = """
+## What do they serve?
+A control is one part of what a requirement asks for; none is met by settings alone. "(by topic)" marks what no published
+mapping says: the control was put under that requirement by us. A framework that is not named at a control has no source
+that leads there.
+
+| framework | edition | source | controls |
+| --- | --- | --- | --- |
+"""
+UNSERVED = """
+| control | why it serves nothing of the Microsoft cloud security benchmark |
+| --- | --- |
+"""
+LEFT_OUT = """
+## What is left out?
+Checks that were considered and are no control of their own.
+
+| service | check | why |
+| --- | --- | --- |
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -42,7 +66,29 @@ def page() -> str:
         type = BY_NAME[fold(name)]
         parts.append(f"\n## {name} [{type.api_version}]\n")
         parts += ["\n" + "\n".join(_control(one)) + "\n" for one in controls]
-    return "".join(parts)
+    return "".join([*parts, *_frameworks(), *_left_out()])
+
+
+def _frameworks() -> Iterator[str]:
+    yield FRAMEWORKS
+    for name, one in frameworks.FRAMEWORKS.items():
+        count = sum(name in frameworks.of(control.id) for control in CONTROLS)
+        yield f"| {one.name} (`{name}`) | {one.edition} | {one.source} | {count} |\n"
+    yield UNSERVED
+    yield from (f"| [{control}](#{control}) | {why} |\n" for control, why in frameworks.NO_MCSB.items())
+
+
+def _left_out() -> Iterator[str]:
+    yield LEFT_OUT
+    for module in pkgutil.iter_modules(detectors.__path__):
+        for row, why in getattr(importlib.import_module(f"detectors.{module.name}"), "LEFT_OUT", ()):
+            yield f"| {module.name} | {row} | {why} |\n"
+
+
+def _serves(control: Control) -> Iterator[str]:
+    for name, served in frameworks.of(control.id).items():
+        told = (one + (" (by topic)" if name == "mcsb" and frameworks.by_topic(control.id, one) else "") for one in served)
+        yield f"{frameworks.FRAMEWORKS[name].name}: {', '.join(told)}"
 
 
 def _control(control: Control) -> Iterable[str]:
@@ -60,6 +106,8 @@ def _control(control: Control) -> Iterable[str]:
     yield f"- runs on: {', '.join(f'`{one}`' for one in control.triggered_by) or 'the sweep alone'}"
     needed = roles.permissions(control, BY_NAME)
     yield f"- needs: {', '.join(f'`{one.action}`' + (' (reach)' if one.tier == 'reach' else '') for one in needed)}"
+    if served := "; ".join(_serves(control)):
+        yield f"- serves: {served}"
     for name, value in control.parameters.items():
         yield f"- parameter `{name}`: {_shown(value)}"
     drift = "; ".join(f"`{path or 'the resource'}` {_shown(value)}" for path, value in control.drift.items())

@@ -11,7 +11,7 @@ missing() {
     exit 1
 }
 command -v func >/dev/null 2>&1 || missing "Azure Functions Core Tools (func)" "npm install -g azure-functions-core-tools@4"
-azurite=$(command -v azurite || ls node_modules/.bin/azurite 2>/dev/null) || missing "Azurite" "npm install azurite"
+azurite=$(command -v azurite || ls tools/azurite/node_modules/.bin/azurite 2>/dev/null) || missing "Azurite" "make azurite"
 
 mkdir -p .run/azurite
 [ -f local.settings.json ] || { cp local.settings.sample.json local.settings.json && echo "local.settings.json made from the sample"; }

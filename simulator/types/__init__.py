@@ -3,6 +3,7 @@
 from simulator.types import (
     authorization,
     cognitive,
+    gateway,
     general,
     learning,
     monitoring,
@@ -18,7 +19,19 @@ __all__ = ["GENERAL", "TYPES", "Answer", "Birth", "Body", "Habits", "Part", "hab
 
 TYPES: dict[str, Habits] = {
     habits.type.lower(): habits
-    for module in (authorization, cognitive, general, learning, monitoring, network, search, security, storage, vaults)
+    for module in (
+        authorization,
+        cognitive,
+        gateway,
+        general,
+        learning,
+        monitoring,
+        network,
+        search,
+        security,
+        storage,
+        vaults,
+    )
     for habits in module.TYPES
 }
 

@@ -67,7 +67,25 @@ def follows_capacity(view: Body, version: str) -> object:
     return read(view, "sku.capacity")
 
 
+# Published types 2026-07-01 and the operations of the published clients; none of it was recorded.
+CONNECTIONS_AND_HOSTS = tuple(
+    habits
+    for parent in (ACCOUNT, f"{ACCOUNT}/projects")
+    for habits in (
+        Habits(f"{parent}/connections", secret=("properties.credentials",), state="", version="2026-03-01"),
+        Habits(
+            f"{parent}/capabilityHosts",
+            new=Answer(201, "aao loc", "Creating"),
+            existing=Answer(200, "aao loc", "Updating"),
+            patch=None,
+            delete=Answer(202, "loc", body=""),
+            version="2026-03-01",
+        ),
+    )
+)
+
 TYPES: tuple[Habits, ...] = (
+    *CONNECTIONS_AND_HOSTS,
     Habits(
         ACCOUNT,
         new=Answer(201, "aao", "Creating"),
@@ -122,6 +140,16 @@ TYPES: tuple[Habits, ...] = (
         state="",
         version="2026-03-01",
     ),
+    Habits(
+        "Microsoft.CognitiveServices/raiPolicy",
+        readonly=("properties.type",),
+        shown={"properties.type": "UserManaged"},
+        patch=None,
+        delete=Answer(202, "loc", body=""),
+        etag="both",
+        state="",
+        version="2026-07-01",
+    ),
     Habits(f"{ACCOUNT}/raiBlocklists", patch=None, etag="both", state="", version="2026-03-01"),
     Habits(
         f"{ACCOUNT}/projects",
@@ -145,6 +173,7 @@ TYPES: tuple[Habits, ...] = (
         patch=None,
         etag="both",
         long_name=True,
+        readonly=("properties.privateEndpoint.id",),
         settle=connection_settled,
         system_data="",
         version="2026-03-01",

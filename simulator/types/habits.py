@@ -168,6 +168,8 @@ class Habits:
     """POST {id}/{action} -> path and value that it sets, asynchronously."""
     passing: Mapping[str, Any] = field(default_factory=dict)
     """action -> value at that path while it runs (Stopping)."""
+    settings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """POST {id}/{action} -> field of its body, and the path that takes that value, at once."""
     reads: tuple[str, ...] = ()
     """POST actions that only read (listKeys); answered with an empty object of keys."""
     on_parent: Callable[[Body, str, Body], Body] | None = None

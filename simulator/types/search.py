@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from simulator.paths import drop, read, section, write
+import uuid
+
+from simulator.paths import drop, items, read, section, write
 from simulator.types.habits import Answer, Birth, Body, Habits, Part
 
 SEARCH = "Microsoft.Search/searchServices"
@@ -138,9 +140,27 @@ def bot_born(body: Body, birth: Birth) -> None:
     section(body, "properties").setdefault("tenantId", birth.tenant)
 
 
+BOT = "Microsoft.BotService/botServices"
+SITES = "properties.properties.sites"
+
+
+def channel_settled(before: Body | None, after: Body, sent: Body) -> None:
+    """A site is known by its name and keeps its id, which no client writes; its keys are shown as empty texts."""
+    known = {str(site.get("siteName")): site.get("siteId") for site in items(before or {}, SITES)}
+    for site in items(after, SITES):
+        name = str(site.get("siteName"))
+        site["siteId"] = known.get(name) or site.get("siteId") or uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:11]
+        site["key"] = site["key2"] = ""
+
+
+def channel_finished(view: Body, version: str) -> None:
+    """The ETag stands in the properties as well."""
+    section(view, "properties")["etag"] = view.get("etag")
+
+
 BOTS = (
     Habits(
-        "Microsoft.BotService/botServices",
+        BOT,
         existing=Answer(201),
         readonly=("properties.tenantId",),
         secret=("properties.developerAppInsightsApiKey",),
@@ -165,6 +185,32 @@ BOTS = (
         etag="both",
         system_data="",
         version="2023-09-15-preview",
+    ),
+    # Seen in Azure/azure-cli, botservice recordings of 2020 (test_botservice_update_directline, test_webchat_channel,
+    # test_auth_setting), which are not among ours.
+    Habits(
+        f"{BOT}/channels",
+        new=Answer(200),
+        shown={"properties.location": "global"},
+        settle=channel_settled,
+        finish=channel_finished,
+        long_name=True,
+        etag="both",
+        weak=True,
+        system_data="",
+        version="2022-09-15",
+    ),
+    Habits(
+        f"{BOT}/connections",
+        existing=Answer(201),
+        readonly=("properties.settingId",),
+        secret=("properties.clientSecret",),
+        shown={"properties.clientSecret": "**********", "properties.serviceProviderDisplayName": None},
+        long_name=True,
+        etag="both",
+        weak=True,
+        system_data="",
+        version="2022-09-15",
     ),
 )
 

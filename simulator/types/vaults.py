@@ -157,8 +157,16 @@ def premium(value: object) -> object:
     return lambda view, version: value if read(view, "sku.name") == "Premium" else OMIT
 
 
-def preview_only(view: Body, version: str) -> object:
-    return False if "preview" in version or not version else OMIT
+def published_in_2025(view: Body, version: str) -> object:
+    """In every preview, and in the stable versions from 2025-04-01 on (published types)."""
+    return False if "preview" in version or not version or version >= "2025-04-01" else OMIT
+
+
+def registry_finished(view: Body, version: str) -> None:
+    """Soft delete and the search in metadata are known to previews only (published types)."""
+    if version and "preview" not in version:
+        drop(view, "properties.policies.softDeletePolicy")
+        drop(view, "properties.metadataSearch")
 
 
 def purview_born(body: Body, birth: Birth) -> None:
@@ -188,7 +196,7 @@ OTHERS = (
         shown={
             "tags": {},
             "properties.adminUserEnabled": False,
-            "properties.anonymousPullEnabled": preview_only,
+            "properties.anonymousPullEnabled": published_in_2025,
             "properties.dataEndpointEnabled": False,
             "properties.dataEndpointHostNames": [],
             "properties.encryption.status": "disabled",
@@ -221,6 +229,7 @@ OTHERS = (
         parts={CONNECTIONS: Part(f"{REGISTRY}/privateEndpointConnections", written=False, since="2020-01-01")},
         settle=registry_settled,
         born=registry_born,
+        finish=registry_finished,
         system_data="2020-01-01",
         reads=("listCredentials", "regenerateCredential"),
         version="2025-11-01",

@@ -154,9 +154,10 @@ async def test_a_deleted_diagnostic_setting_comes_back_as_it_was(tmp_path: Path)
         assert same(before["properties"], after["properties"])
 
 
-@pytest.mark.parametrize("control", [one for one in CONTROLS if one.response != "report"], ids=lambda one: one.id)
-async def test_an_unknown_property_survives_the_write(control: Control, tmp_path: Path) -> None:
+@pytest.mark.parametrize("type", sorted({one.on for one in CONTROLS if one.response != "report"}))
+async def test_an_unknown_property_survives_the_write(type: str, tmp_path: Path) -> None:
     """A property that no table of ours knows is still there, in the resource and in what was written, afterwards."""
+    control = next(one for one in CONTROLS if one.on == type and one.response != "report")
     async with world(tmp_path, proven=ALL_TYPES) as here:
         id = here.stands(control.on, recorded.drifted(control).body)
         urls = [url for url, _, _ in recorded.resources(recorded.drifted(control), type_of(control.on))]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any
 import msgspec
 
 import recorded
+from detectors import CONTROLS
 from guardrail import app, policy_file
 from guardrail.arm import Budget
 from guardrail.ids import ResourceId, fold
 from guardrail.policy import Rules
 from guardrail.settings import read
+from guardrail.stores import Store
 from guardrail.values import Case, ResourceType
 from remediators import TYPES
 from simulator import Response, Simulator
@@ -27,6 +29,7 @@ from simulator import Response, Simulator
 DEV = "00000000-0000-0000-0000-000000000001"
 PROD = "00000000-0000-0000-0000-000000000002"
 WORKSPACE = f"/subscriptions/{DEV}/resourceGroups/rg-log/providers/Microsoft.OperationalInsights/workspaces/log-ai"
+LOGGED = [control.id for control in CONTROLS if "approved_workspaces" in control.parameters]
 
 ENFORCE = f"""
 version: 1
@@ -34,10 +37,7 @@ environments: {{development: [/subscriptions/{DEV}]}}
 controls:
   reach: [{", ".join(type.name for type in TYPES)}]
   parameters:
-    diag-cognitiveservices: {{approved_workspaces: [{WORKSPACE}]}}
-    diag-keyvault: {{approved_workspaces: [{WORKSPACE}]}}
-    diag-storage-blob: {{approved_workspaces: [{WORKSPACE}]}}
-    diag-nsg: {{approved_workspaces: [{WORKSPACE}]}}
+{"".join(f"    {one}: {{approved_workspaces: [{WORKSPACE}]}}{chr(10)}" for one in LOGGED)}
 default: {{production: approve, other: enforce}}
 breakers: {{flapping: {{writes: 50, window: 15m}}, blast_radius: {{writes: 500, percent: 100, least: 5, window: 1h, reserve: 0}}}}
 """
@@ -57,9 +57,18 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
+Stores = Callable[[Clock], AbstractAsyncContextManager[Callable[[], Store]]]    # Account.stores of tests/azurite.py
+
+
+STORES: list[Stores | None] = [None]      # what `--store` says
+
+
 class World:
-    def __init__(self, sim: Simulator, guardrail: app.Guardrail, clock: Clock) -> None:
-        self.sim, self.guardrail, self.clock = sim, guardrail, clock
+    """`open_store` opens the world's store once more, for another worker; None: by its settings."""
+
+    def __init__(self, sim: Simulator, guardrail: app.Guardrail, clock: Clock,
+                 open_store: Callable[[], Store | None] = lambda: None) -> None:
+        self.sim, self.guardrail, self.clock, self.open_store = sim, guardrail, clock, open_store
         self._events: list[Any] = []
         self._lock = threading.Lock()
         sim.events.to(self._arrived)
@@ -166,10 +175,16 @@ def moved(value: Any, subscription: str) -> Any:
 
 @asynccontextmanager
 async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", switch: str = "policy",
-                proven: Sequence[str] = (), part: str = "all") -> AsyncIterator[World]:
-    """The world, and everything ended afterwards. `proven`: types whose PUT counts as proven (settled question 13)."""
+                proven: Sequence[str] = (), part: str = "all", store: Stores | None = None) -> AsyncIterator[World]:
+    """The world, and everything ended afterwards. `proven`: types whose PUT counts as proven (settled question 13).
+
+    `store`: where it keeps its rows, given the world's clock; without it what `--store` says, SQLite in `folder`.
+    """
     clock = Clock()
-    with Simulator(subscriptions=(DEV, PROD)) as sim:
+    store = store or STORES[0]
+    async with AsyncExitStack() as stack:
+        sim = stack.enter_context(Simulator(subscriptions=(DEV, PROD)))
+        open_store: Callable[[], Store | None] = await stack.enter_async_context(store(clock)) if store else lambda: None
         sim.throttle.off()
         identity = {"IDENTITY_ENDPOINT": f"{sim.url}/msi/token", "IDENTITY_HEADER": "guardrail"}
         before = {name: os.environ.get(name) for name in identity}
@@ -177,9 +192,9 @@ async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", s
         settings = read({
             "GUARDRAIL_SUBSCRIPTIONS": f"{DEV},{PROD}", "GUARDRAIL_CLOUD": sim.url, "GUARDRAIL_CEILING": ceiling,
             "GUARDRAIL_PART": part, "GUARDRAIL_STORE": str(folder / "guardrail.db"), **identity})
-        guardrail = app.build(settings, clock=clock, budget=lambda: Budget(1e9, 1e9))
+        guardrail = app.build(settings, store=open_store(), clock=clock, budget=lambda: Budget(1e9, 1e9))
         guardrail.engine.policy = policy_file.load(policy.encode(), "test policy")
-        here = World(sim, guardrail, clock)
+        here = World(sim, guardrail, clock, open_store)
         await here.rules(switch=switch, proven=frozenset(fold(ResourceId(name)) for name in proven))
         try:
             yield here

@@ -16,8 +16,8 @@ from azure.core.pipeline.transport import AioHttpTransport
 
 import recorded
 from guardrail import ids, plans
-from guardrail.errors import GuardrailError
-from guardrail.paths import ABSENT, get, parse
+from guardrail.errors import GuardrailError, Unsafe
+from guardrail.paths import ABSENT, Item, get, parse
 from guardrail.proof import predict
 from guardrail.transport import Clients, mapped
 from guardrail.values import Edit, Request, to_json
@@ -80,12 +80,19 @@ SDK = {
     "account, answered at once": ("PATCH", ACCOUNT, 200),
     "deployment": ("PUT", f"{ACCOUNT}/deployments/chat-gpt", 201),
     "policy": ("PUT", f"{ACCOUNT}/raiPolicies/strict", 200),
+    "capacity": ("PATCH", f"{ACCOUNT}/deployments/chat-gpt", 202),
+    "Defender": ("PATCH", f"{ACCOUNT}/defenderForAISettings/Default", 200),
+    "private endpoint": ("PUT", f"{ACCOUNT}/privateEndpointConnections/pe-aoai-chat", 200),
+    "project": ("PATCH", f"{ACCOUNT}/projects/support", 202),
 }
 SENT = {
     **SDK,
     "setting, no SDK has it": ("PUT", f"{ACCOUNT}/providers/Microsoft.Insights/diagnosticSettings/logs", 200),
     "id in another case, the SDK would respell it": ("PATCH", ACCOUNT.replace("resourceGroups", "resourcegroups"), 202),
     "name the SDK would encode its own way": ("PUT", f"{ACCOUNT}/deployments/chat%20gpt", 200),
+    "connection": ("PATCH", f"{ACCOUNT}/connections/search-docs", 200),
+    "project's connection": ("PATCH", f"{ACCOUNT}/projects/support/connections/search-docs", 200),
+    "policy of a subscription": ("PUT", str(recorded.good("Microsoft.CognitiveServices/raiPolicy").id), 200),
     "deletion": ("DELETE", f"{ACCOUNT}/raiPolicies/strict", 204),
 }
 
@@ -146,7 +153,7 @@ async def test_a_put_carries_all_that_people_set_and_nothing_that_arm_writes(
     assert set(sent) == names
     now = get(document.body, parse(path)[:2])
     for name, value in now["properties"].items():
-        if name in ("capabilities", "rateLimits", "provisioningState", "type"):
+        if name in ("capabilities", "rateLimits", "currentCapacity", "provisioningState", "type"):
             assert name not in sent["properties"]
         elif name not in path:
             assert sent["properties"][name] == value
@@ -200,3 +207,50 @@ def test_an_account_without_a_subdomain_is_isolated_by_what_arm_would_take() -> 
     now = recorded.Sample(document.id, VERSION, body).document
     found = {drift.path: drift.wanted for drift in cognitive.cut_off(now.node(), {})}
     assert found == {"properties.publicNetworkAccess": "Disabled", "properties.disableLocalAuth": True}
+
+
+@pytest.mark.parametrize(("edits", "method", "url", "body"), [
+    ({"+connections[name='search-docs'].properties.isSharedToAll": (True, False)}, "PATCH", "/connections/search-docs",
+     {"properties": {"authType": "AAD", "category": "CognitiveSearch", "isSharedToAll": False}}),
+    ({"+connections[name='search-docs'].properties.target": ("https://a.example/", "https://b.example/"),
+      "+connections[name='search-docs'].properties.metadata.ApiType": ("Azure", ABSENT)}, "PATCH",
+     "/connections/search-docs",
+     {"properties": {"authType": "AAD", "category": "CognitiveSearch", "target": "https://b.example/",
+                     "metadata": {"ApiType": None}}}),
+    ({"+connections[name='search-docs']": ({"name": "search-docs"}, ABSENT)}, "DELETE", "/connections/search-docs", None),
+    ({"+deployments[name='chat-gpt'].sku.capacity": (10, 5)}, "PATCH", "/deployments/chat-gpt",
+     {"sku": {"name": "Standard", "capacity": 5}}),
+    ({"properties.privateEndpointConnections[name='pe-aoai-chat'].properties.privateLinkServiceConnectionState.status":
+      ("Approved", "Rejected")}, "PUT", "/privateEndpointConnections/pe-aoai-chat",
+     {"location": "eastus", "properties": {
+         "privateLinkServiceConnectionState": {"status": "Rejected", "description": "", "actionsRequired": "None"},
+         "groupIds": ["account"]}}),
+])
+def test_what_merges_in_no_common_way_says_the_edit_and_what_must_stand_beside_it(
+    edits: dict[str, Any], method: str, url: str, body: Any,
+) -> None:
+    """No secret is sent, none is read: a connection's PATCH names its authType, and never its credentials."""
+    document = recorded.good(cognitive.ACCOUNT).document
+    (type,) = cognitive.TYPES
+    (step,) = plans.steps(type, document, [Edit(path, *values) for path, values in edits.items()])
+    assert (step.request.method, step.request.url, step.request.body) == (method, ids.url_path(document.id) + url, body)
+
+
+def test_a_childs_name_may_tell_its_parents_and_must_be_sound() -> None:
+    """Recorded: privateEndpointConnections shows its name with the account's before it."""
+    part, id = parse("properties.privateEndpointConnections"), recorded.good(cognitive.ACCOUNT).id
+    assert cognitive._child_url(id, "x", (*part, Item((("name", "acc/pe"),)))) == f"{ids.url_path(id)}/x/pe"
+    for name in ("acc/..", "a?b", ""):
+        with pytest.raises(Unsafe):
+            cognitive._child_url(id, "x", (*part, Item((("name", name),))))
+
+
+def test_a_capacity_is_lowered_after_the_rest_of_the_deployment_was_put() -> None:
+    """The PUT carries the sku as it was read: sent later it would raise the capacity again."""
+    document = recorded.good(cognitive.ACCOUNT).document
+    (type,) = cognitive.TYPES
+    at = "+deployments[name='chat-gpt']"
+    steps = plans.steps(type, document, [Edit(f"{at}.sku.capacity", 10, 5),
+                                         Edit(f"{at}.properties.raiPolicyName", "strict", "Microsoft.DefaultV2")])
+    assert [step.request.method for step in steps] == ["PUT", "PATCH"]
+    assert get(predict(document, steps).body, parse(f"{at}.sku.capacity")) == 5
