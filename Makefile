@@ -3,7 +3,7 @@ VENV := .venv$(if $(PYTHON),-$(or $(lastword $(subst python, ,$(notdir $(PYTHON)
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help setup run host test lint types threats docs replay
+.PHONY: help setup run host test lint types threats docs replay azurite bench bench-peer
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,9 @@ host: setup ## the same with Azure Functions Core Tools: starts Azurite and the 
 test: lint types ## all of it: lint, types, import rules, tests; under two minutes
 	@$(BIN)/python -m pytest -q --no-header --suites -n $(JOBS)
 
+azurite: ## install the storage emulator that tests of the Azure stores run on (Node 20, npm; 370 MB)
+	@sh tools/azurite.sh
+
 lint: setup ## ruff, and who may import whom
 	@$(BIN)/ruff check -q --output-format concise . && echo "lint      ruff: clean"
 	@$(BIN)/lint-imports --no-logo >$(VENV)/imports.log 2>&1 && echo "imports   `grep -o '[0-9]* kept' $(VENV)/imports.log`" || { cat $(VENV)/imports.log; exit 1; }
@@ -36,3 +39,9 @@ docs: setup ## write the generated pages: docs/controls.md
 
 replay: setup ## recorded events through the engine, report-only
 	@$(BIN)/guardrail replay recorded/events
+
+bench: setup ## what an event costs: benchmarks/results.json, and the tables of docs/explanation/performance.md
+	@$(BIN)/python -m benchmarks.bench
+
+bench-peer: setup ## the same beside Cloud Custodian, in turns; makes its environment .venv-peer
+	@$(BIN)/python -m benchmarks.bench --peer

@@ -5,13 +5,26 @@ front takes events and answers HTTP, and can read nothing in Azure; hands reads 
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import azure.functions as func
 
 from guardrail import host
 from guardrail.errors import GuardrailError
 
-app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)      # keys grant nothing: later routes ask for a token
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)      # keys grant nothing: all but /health asks for a token
 settings = host.settings()
+METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@lru_cache(maxsize=1)
+def site() -> Any:
+    """The HTTP app as a function; made at the first request: who takes queue messages never pays for it."""
+    from console.app import deployed
+
+    return func.AsgiMiddleware(deployed(host.worker()))     # type: ignore[no-untyped-call]
+
 
 if settings.part in ("front", "all"):
 
@@ -27,12 +40,16 @@ if settings.part in ("front", "all"):
         await host.worker().intake(message.get_body(), queued=True)
         host.keep_running()
 
-    @app.route(route="{*path}", methods=["GET"], trigger_arg_name="request")
+    @app.route(route="{*path}", methods=METHODS, trigger_arg_name="request")
     async def http(request: func.HttpRequest) -> func.HttpResponse:
-        """Health. The console and its API come here."""
-        if request.route_params.get("path", "") == "health":
-            return func.HttpResponse(host.health(), mimetype="application/json")
-        return func.HttpResponse(host.not_found(), status_code=404, mimetype="application/json")
+        """The console and its API: who may do what, and by which method, is said there."""
+        try:
+            answer: func.HttpResponse = await site().handle_async(request)
+        except UnicodeDecodeError:          # a path that is no text
+            return func.HttpResponse(status_code=400)
+        if request.method == "POST":
+            host.keep_running()
+        return answer
 
 
 if settings.part in ("hands", "all"):
@@ -40,8 +57,7 @@ if settings.part in ("hands", "all"):
     @app.queue_trigger(arg_name="message", queue_name="looks", connection="Work")
     async def reconcile(message: func.QueueMessage) -> None:
         """A nudge for one resource: its row says what is to be done."""
-        worker = host.worker()
-        await worker.answer(await worker.nudge(message.get_body()))
+        await host.worker().nudged(message.get_body())
 
     @app.queue_trigger(arg_name="message", queue_name="looks-poison", connection="Work")
     async def on_poison(message: func.QueueMessage) -> None:

@@ -77,6 +77,12 @@ class Guardrail:
             raise Malformed("not a message of ours")
         return ids.parse(body["resource"])
 
+    async def nudged(self, message: bytes | str) -> None:
+        """Answers the look that a queue message names, unless it is due only later. Errors: as nudge and answer."""
+        resource = await self.nudge(message)
+        if not await self.store.early(resource):
+            await self.answer(resource)
+
     async def answer(self, resource: ResourceId) -> None:
         """Reconciles one resource; what can only be done later goes back into its row with its delay.
 
@@ -165,9 +171,12 @@ def build(settings: Settings, *, store: Store | None = None, clock: Callable[[],
     from guardrail.transport import Clients
 
     loaded = load_policy(settings.policy)
-    clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", _Credential(), AioHttpTransport())
+    # a proxy of the environment may stand before Azure, and never before a simulator on loopback
+    transport = AioHttpTransport(use_env_settings=not settings.is_simulated)
+    credential = _Credential()
+    clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", credential, transport)
     engine = Engine(
-        store=store or open_store(settings, clock), arm=Arm(clients, budget or Budget), policy=loaded,
+        store=store or open_store(settings, clock, credential, transport), arm=Arm(clients, budget or Budget), policy=loaded,
         ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
         types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions)
     return Guardrail(settings, engine)
@@ -181,11 +190,23 @@ def load_policy(name: str) -> policy.Policy:
     return loaded
 
 
-def open_store(settings: Settings, clock: Callable[[], datetime] = now) -> Store:
-    """Errors: ConfigError for a store that this version does not have."""
+def open_store(settings: Settings, clock: Callable[[], datetime] = now, credential: Any = None,
+               transport: Any = None) -> Store:
+    """SQLite, or Azure's tables and queue: then with `credential` and `transport`, which stay their owner's to close.
+
+    Errors: ConfigError, StoreDown.
+    """
     if settings.has_tables:
-        cure = "name a SQLite file: tables come with a later version."
-        raise ConfigError("app settings", "GUARDRAIL_STORE", settings.store, cure)
+        from azure.core.pipeline.transport import AioHttpTransport
+
+        from guardrail.stores.azure import AzureStore
+
+        try:
+            return AzureStore(
+                settings.store, settings.queue, credential or _Credential(), transport or AioHttpTransport(), clock,
+                anchors=settings.anchors, bodies=settings.bodies)
+        except ValueError as error:     # a token goes over https only, so says the SDK
+            raise ConfigError("app settings", "GUARDRAIL_STORE", settings.store, "write https addresses.") from error
     from guardrail.stores.sqlite import SqliteStore
 
     path = ROOT / settings.store

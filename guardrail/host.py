@@ -10,9 +10,6 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import msgspec
-
-import guardrail
 from guardrail.errors import GuardrailError
 from guardrail.settings import Settings, read
 
@@ -43,14 +40,6 @@ def keep_running() -> None:
         task = asyncio.get_running_loop().create_task(worker().run())
         _loops.add(task)
         task.add_done_callback(_loops.discard)
-
-
-def health() -> bytes:
-    return msgspec.json.encode({"status": "ok", "version": guardrail.__version__})
-
-
-def not_found() -> bytes:
-    return msgspec.json.encode({"error": {"code": "NotFound", "message": "there is nothing here", "cure": "GET /health"}})
 
 
 def unheard(message: bytes, error: GuardrailError) -> None:

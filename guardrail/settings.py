@@ -90,6 +90,14 @@ class Settings:
         """Whether the store is Azure's and not a file."""
         return "://" in self.store
 
+    @property
+    def bodies(self) -> str:
+        """The container for what is too large for a row: in the tables' own account, whose blob service it names."""
+        at = urlsplit(self.store)
+        if self.has_tables and ".table." in at.netloc:
+            return f"{at.scheme}://{at.netloc.replace('.table.', '.blob.', 1)}/bodies"
+        return f"{self.anchors.rpartition('/')[0]}/bodies" if self.anchors else ""
+
 
 # name -> (what fits, folded; how to say it). Secrets and free text are not here
 _FORMS: Mapping[str, tuple[str, str]] = {

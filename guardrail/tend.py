@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 
-from guardrail import audit, switches
+from guardrail import audit, switches, wishes
 from guardrail.errors import Stale
 from guardrail.stores import HOME
+from guardrail.sweep import sweep
 from guardrail.turn import Engine
 from guardrail.values import Look
 
@@ -18,12 +19,17 @@ async def tend(engine: Engine) -> None:
     """Rows are the truth and messages a nudge: this nudges again. Errors: StoreDown."""
     now = engine.clock()
     await switches.expire(engine)
+    asked = False
     async for case in engine.store.open_cases():
+        asked = await wishes.wants_sweep(engine, case) or asked
         if case.due is not None and case.due <= now and not case.stuck:     # those the sweep looks at, hourly
             await engine.store.send(Look(case.resource, "due"))
+    await engine.store.nudge()
     if await engine.store.take(f"anchor/{HOME}", 1, ANCHOR_EVERY.total_seconds()):
         with contextlib.suppress(Stale):        # another worker was faster
             await anchor(engine, now)
+    if asked:
+        await sweep(engine)
 
 
 async def anchor(engine: Engine, now: datetime) -> None:

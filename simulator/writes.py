@@ -166,7 +166,8 @@ def spread(sim: Simulator, request: Request, sent: Body) -> None:
     for path, part in habits_of(type_of(request.path)).parts.items():
         kept = request.version and merge.dated(request.version) >= part.kept_from
         if part.written and (paths.has(sent, path) or not kept):
-            items = [item for item in paths.read(sent, path) or () if isinstance(item, dict)]
+            listed = paths.read(sent, path)
+            items = [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
             sim.world.spread(request.path, part.type, items, who=request.actor, method="PUT", api_version=request.version)
 
 

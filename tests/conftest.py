@@ -9,6 +9,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.azurite import azurite as azurite
 from tests.threats import is_row
 
 # No deadline: machines are shared. A failing example prints the line that repeats it.
@@ -23,6 +24,7 @@ def anyio_backend() -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--suites", action="store_true", help="one line a test file instead of a dot a test")
+    parser.addoption("--store", choices=["sqlite", "azurite"], default="sqlite", help="what the flow tests run on")
 
 
 def pytest_configure(config: pytest.Config) -> None:

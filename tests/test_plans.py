@@ -68,7 +68,8 @@ def test_a_patch_says_the_edits_and_sends_whole_what_arm_replaces() -> None:
         Drift("properties.acls.older", "y", ABSENT))
     assert refused == []
     assert step.request.body == {
-        "properties": {"open": False, "acls": {"default": "Deny", "ips": ["1.1.1.1"], "old": None, "older": None}, "level": None},
+        "properties": {"open": False, "level": None,
+                       "acls": {"default": "Deny", "ips": ["1.1.1.1"], "old": None, "older": None}},
         "tags": {"a": "9", "b": "2"}}
 
 

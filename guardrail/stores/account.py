@@ -20,7 +20,7 @@ from guardrail.transport import check_url
 
 SCOPE = "https://storage.azure.com/.default"        # in every cloud (STORAGE_OAUTH_SCOPE of azure-storage-queue 12.18)
 PATIENCE_S = 30.0
-ATTEMPT_S = 10.0                                    # then the same request is sent once more
+ATTEMPT_S = 10.0                                    # of one request; the last one may begin just before patience ends
 AGAIN = (None, 408, 429, 500, 502, 503, 504)        # None: no answer, or half of one
 MISSING = {"TableNotFound", "QueueNotFound", "ContainerNotFound"}
 
@@ -55,10 +55,11 @@ class Account:
         until, pause_s = clock() + self._patience_s, 0.1
         while True:
             try:
-                async with asyncio.timeout(max(0.01, min(ATTEMPT_S, until - clock()))):
+                async with asyncio.timeout(ATTEMPT_S):
                     return await call()
             except (AzureError, TimeoutError) as error:
-                status, code = getattr(error, "status_code", None), str(getattr(error, "error_code", "") or "")
+                status, code = getattr(error, "status_code", None), getattr(error, "error_code", None) or ""
+                code = str(getattr(code, "value", code))
                 if status in (404, 409, 412) and code not in MISSING:
                     raise Refused(status) from error
                 pause = pause_s * random.uniform(0.5, 1)        # noqa: S311  spread, not secret

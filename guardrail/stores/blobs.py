@@ -17,6 +17,8 @@ from guardrail.audit import DAILY
 from guardrail.errors import Held, Malformed, Stale
 from guardrail.stores.account import Account, Refused
 
+BLOCK_BYTES = 512 * 1024        # sent at once
+
 
 class Bodies:
     """Compressed bodies by their hash, written before the row that names them, never changed."""
@@ -95,7 +97,8 @@ class Anchors:
 
 def _container(account: Account, url: str) -> ContainerClient:
     made: Any = ContainerClient         # its stubs say none of the pipeline's options
-    client: ContainerClient = made.from_container_url(url, **account.options(url))
+    client: ContainerClient = made.from_container_url(
+        url, max_single_put_size=BLOCK_BYTES, max_block_size=BLOCK_BYTES, **account.options(url))
     return client
 
 

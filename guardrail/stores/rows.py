@@ -7,6 +7,7 @@ limits; azure-data-tables 12.7 sends them as they are).
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -24,8 +25,7 @@ OWN = ("resource", "etag", "seq", "head")       # fields of a Case that have the
 ROWS = 90                                       # for the records of one commit: room is left for case, look and more
 TEXT_BYTES = 32_000                             # as one string: never more than 64 KiB of UTF-16
 PIECE_BYTES = 60 * 1024
-ENTITY_BYTES = 900 * 1024
-BATCH_BYTES = 3_500_000
+BATCH_BYTES = 1_000_000                         # and so of an entity: more in one piece holds up the event loop (aiohttp)
 UNPACKED_BYTES = 64 * 1024 * 1024               # a row of ours is never larger: what is, was put there to burst us
 
 
@@ -64,7 +64,7 @@ def case_body(case: Case) -> bytes:
 
 def is_open(case: Case) -> bool:
     """Whether something is left to do, so that tend and the console must find it."""
-    return bool(case.findings or case.asked or case.acting or case.stuck or case.outbox or case.due)
+    return bool(case.findings or case.asked or case.acting or case.stuck or case.outbox or case.wishes or case.due)
 
 
 def look_of(resource: ResourceId, generation: int, body: bytes) -> Look:
@@ -148,6 +148,6 @@ def outside(entity: dict[str, Any]) -> tuple[str, bytes]:
 
 
 def size(entity: Mapping[str, Any]) -> int:
-    """Bytes in a batch, at most: binary in base64, text with its quotes escaped, and a kilobyte for the rest."""
+    """Bytes in a batch, at most: binary in base64, text in ASCII as the SDK sends it, and a kilobyte for the rest."""
     return 1024 + sum(
-        len(value) * 4 // 3 + 4 if isinstance(value, bytes) else len(to_json(value)) for value in entity.values())
+        len(value) * 4 // 3 + 4 if isinstance(value, bytes) else len(json.dumps(value)) for value in entity.values())

@@ -1,8 +1,9 @@
 """The store in one SQLite file, for local runs: the standard library's sqlite3, called directly.
 
 Any number of processes may share the file (WAL; a writer waits for another up to BUSY_S). Each commit is flushed to the
-disk (synchronous=FULL): with NORMAL a killed process would lose nothing either, but a power cut would lose the last
-commits, and a POST whose record is lost would be sent again. `durable=False` is for benchmarks and tests.
+disk (synchronous=FULL), but for nudges and budgets, which are flushed with the next one. With NORMAL a killed process
+would lose nothing either, but a power cut would lose the last commits, and a POST whose record is lost would be sent
+again. `durable=False` is for benchmarks and tests.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class SqliteStore:
     def __init__(self, path: str | Path, clock: Callable[[], datetime], home: ResourceId = HOME, *,
                  durable: bool = True) -> None:
         self._home, self._clock, self._lock = home, clock, threading.Lock()
+        self._durable = durable
         try:
             if str(path) != ":memory:":
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -105,17 +107,26 @@ class SqliteStore:
                 raise StoreDown(f"store: {error}") from error
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, with the writer's lock from its start: what is read in it still stands when it commits."""
+    def _writing(self, *, flushed: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction, with the writer's lock from its start: what is read in it still stands when it commits.
+
+        `flushed` False: it reaches the disk with the next one that is, in order; for what a power cut may take back.
+        """
+        lazy = self._durable and not flushed
         with self._reading() as db:
-            db.execute("BEGIN IMMEDIATE")
+            if lazy:
+                db.execute("PRAGMA synchronous = NORMAL")
             try:
+                db.execute("BEGIN IMMEDIATE")
                 yield db
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+            finally:
+                if lazy:
+                    db.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         with self._lock:
@@ -198,7 +209,7 @@ class SqliteStore:
 
     async def send(self, look: Look, delay_s: float = 0) -> None:
         key, now = chain_key(look.resource), self._clock().timestamp()
-        with self._writing() as db:
+        with self._writing(flushed=look.why != "due") as db:        # a nudge: the case's own `due` is the truth
             waiting = _waiting(db, key, look.resource) or empty(look.resource)
             _put_waiting(db, key, waiting.sent(look, now, delay_s))
 
@@ -223,7 +234,7 @@ class SqliteStore:
                 self._record(db, [record])
 
     async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
-        with self._writing() as db:
+        with self._writing(flushed=False) as db:        # the commit that precedes any request flushes it
             row = self._state(db, f"budget {budget}")
             taken = decode(row[1], list[float], budget) if row else []
             taken = window(taken, self._clock().timestamp(), limit, window_s, count)

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.anyio
 
 VAULT = "Microsoft.KeyVault/vaults"
 LOGS = "+diagnosticSettings"
-NOTHING_DECLARED = "\n".join(line for line in POLICY.splitlines() if "approved_workspaces" not in line).replace("  parameters:", "")
+KEPT = [line for line in POLICY.splitlines() if "approved_workspaces" not in line]
+NOTHING_DECLARED = "\n".join(KEPT).replace("  parameters:", "")
 GROUPS = {"approvers": "11111111-1111-1111-1111-111111111111"}
 
 

@@ -13,13 +13,13 @@ from guardrail.policy_schema import Exemption, Freeze
 from guardrail.values import Look
 from tests.flow.test_loop import OPEN, STORAGE
 from tests.flow.test_people import APPROVER, GROUP, ONCALL, POLICY, person
-from tests.flow.world import DEV, World, world
+from tests.flow.world import DEV, PROD, World, world
 
 pytestmark = pytest.mark.anyio
 
 ADMIN, OTHER = person("approver", "Administrator"), person("oncall", "Administrator")
 PUBLIC = "storage-public-network-access"
-DEV_ONLY = POLICY.replace(f"development: [/subscriptions/{DEV}]", f"development: [/subscriptions/{DEV}, /subscriptions/{DEV[:-1]}2]")
+DEV_ONLY = POLICY.replace(f"development: [/subscriptions/{DEV}]", f"development: [/subscriptions/{DEV}, /subscriptions/{PROD}]")
 
 
 @pytest.mark.threat("D12")
@@ -86,7 +86,8 @@ async def test_a_freeze_asks_and_its_end_decides_anew(tmp_path: Path) -> None:
 
 
 def exemption(here: World, id: str, days: float = 7) -> Exemption:
-    return Exemption(control=PUBLIC, scope=id, reason="open data set", owner="data-platform", until=here.clock.now + timedelta(days=days))
+    until = here.clock.now + timedelta(days=days)
+    return Exemption(control=PUBLIC, scope=id, reason="open data set", owner="data-platform", until=until)
 
 
 @pytest.mark.threat("A14")

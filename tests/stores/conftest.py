@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,10 +25,41 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-Open = Callable[[], Store]
-OPENERS: dict[str, Callable[[Path, Clock], Store]] = {
-    "sqlite": lambda place, clock: SqliteStore(place / "guardrail.db", clock, durable=False),
-}
+Open = Callable[[], Store]      # opens the same store once more, as another worker would
+Opener = Callable[[pytest.FixtureRequest, Path, Clock], AbstractAsyncContextManager[Open]]
+
+
+@asynccontextmanager
+async def sqlite(request: pytest.FixtureRequest, place: Path, clock: Clock) -> AsyncIterator[Open]:
+    opened: list[Store] = []
+
+    def open_one() -> Store:
+        opened.append(SqliteStore(place / "guardrail.db", clock, durable=False))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+@asynccontextmanager
+async def azurite(request: pytest.FixtureRequest, place: Path, clock: Clock) -> AsyncIterator[Open]:
+    async with request.getfixturevalue("azurite").account().stores(clock) as open_one:
+        yield open_one
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the same a test does: an emulator answers in 10 ms, a file in a tenth of one."""
+
+    step_s: float       # between two events of a flood
+    cases: int
+    rejects: int
+    turns: int          # of each of eight writers
+
+
+SCALES = {"sqlite": Scale(0.1, 450, 300, 12), "azurite": Scale(1.0, 40, 130, 4)}
+OPENERS: dict[str, Opener] = {"sqlite": sqlite, "azurite": azurite}
 
 
 @pytest.fixture
@@ -35,17 +68,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=list(OPENERS))
-def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Open]:
-    """Opens the same store once more, as another worker would."""
-    opened: list[Store] = []
+async def reopen(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock, anyio_backend: str) -> AsyncIterator[Open]:
+    async with OPENERS[request.param](request, tmp_path, clock) as open_one:
+        yield open_one
 
-    def open_one() -> Store:
-        opened.append(OPENERS[request.param](tmp_path, clock))
-        return opened[-1]
 
-    yield open_one
-    for store in opened:
-        store.close()
+@pytest.fixture
+def scale(request: pytest.FixtureRequest, reopen: Open) -> Scale:
+    return SCALES[request.node.callspec.params["reopen"]]
 
 
 @pytest.fixture

@@ -1,0 +1,381 @@
+"""The store in Azure: tables for what is true, a queue for nudges, blobs for anchors and for what is too large for a row.
+
+One partition a resource, so that case, records and the answered look are one batch. Every write names the ETag that it
+replaces and carries a mark of its own (`by`): whose answer was lost finds the mark, and knows that it was done. The table
+`open` is an index, written before what it points to and tidied up behind it by tend; it may name too many, never too few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from azure.core.pipeline.transport import AsyncHttpTransport
+from azure.storage.queue.aio import QueueClient
+
+from guardrail.errors import Held, Malformed, Stale, StoreDown
+from guardrail.ids import ResourceId, fold
+from guardrail.names import chain_key
+from guardrail.policy import Rules, rules_from
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, rows, window
+from guardrail.stores.account import PATIENCE_S, Account, Refused
+from guardrail.stores.partitions import CASES, GUESSES, NEVER, Partitions, Rows, Seen, look_row
+from guardrail.stores.tables import TRIES, Row, Tables, etag_of, spread
+from guardrail.values import Case, Look, Record, to_json
+
+if TYPE_CHECKING:
+    from guardrail.stores.blobs import Anchors
+
+OPEN, BUDGETS, QUEUE = "open", "budgets", "looks"      # and CASES
+AT_ONCE = 16                # rows read at the same time where all are walked
+LATE_S = 120                # after which a message counts as lost
+KNOWN_FOR_S = 300           # an index row that we wrote stands at least so long: tend leaves it alone twice as long
+HIDDEN_S = 7 * 24 * 3600    # a queue's message stays hidden at most so long
+EARLY_S = 1.0
+
+Found = tuple[Row, Case | Exception, Waiting | None]
+
+
+class AzureStore:
+    """A Store (guardrail.stores.Store). Addresses: of the table and queue service, and of two containers ("": none)."""
+
+    def __init__(self, tables: str, queues: str, credential: Any, transport: AsyncHttpTransport[Any, Any],
+                 clock: Callable[[], datetime], home: ResourceId = HOME, *, anchors: str = "", bodies: str = "",
+                 patience_s: float = PATIENCE_S) -> None:
+        self._home, self._clock, self._anchors_at = home, clock, anchors
+        self._account = Account(credential, transport, patience_s)
+        self._tables = Tables(tables, self._account, bodies)
+        made: Any = QueueClient         # its stubs say none of the pipeline's options
+        self._queue: QueueClient = made(queues, QUEUE, **self._account.options(queues))
+        self._parts = Partitions(self._tables)
+        self._taken = dict[str, tuple[str, list[float]]]()
+        self._ahead = dict[str, tuple[float, Rows]]()
+        self._made: Anchors | None = None
+
+    async def create(self) -> None:
+        """Tables and queue, for a local run: in Azure infra/ makes them."""
+        for name in (CASES, OPEN, BUDGETS):
+            await self._tables.create(name)
+        with suppress(Refused):
+            await self._account.ask(self._queue.create_queue)
+
+    def close(self) -> None:
+        """Nothing to do: transport and credential are their owner's."""
+
+    # cases and records
+
+    async def load(self, resource: ResourceId) -> tuple[Case, Look | None]:
+        key = chain_key(resource)
+        read, found = self._ahead.pop(key, (-math.inf, (None, None)))
+        if asyncio.get_running_loop().time() - read > EARLY_S:
+            found = await self._parts.both(key)
+        case = await self._parts.case(found[0]) if found[0] else Case(resource)
+        if fold(case.resource) != fold(resource):
+            raise Malformed(f"the row of {resource} is one of {case.resource}")
+        seen = await self._parts.see(key, resource, found[1], found[0])
+        return case, seen.waiting.look if seen.waiting and seen.due is not None else None
+
+    async def commit(self, case: Case, *records: Record, answered: Look | None = None) -> Case:
+        """Its `seq` and `head` must be as loaded: they are not read again."""
+        key, by, was, now = chain_key(case.resource), uuid4().hex, case.etag, self._now()
+        seen = self._parts.seen.get(key)
+        if answered and (seen is None or seen.etag != was or seen.look_etag is None):
+            row, look = await self._parts.both(key)
+            seen = await self._parts.see(key, case.resource, look, row)
+        elif seen is None or seen.etag != was:
+            seen = Seen(etag=was)
+        if rows.is_open(case) and not seen.open and seen.due is None:
+            await self._index(key, case.resource, seen, NEVER)
+        case, entities = self._parts.committed(key, case, records, by)
+        for turn in TRIES:
+            await spread(turn)
+            waiting = seen.waiting.answered(answered, now) if answered and seen.waiting else None
+            looks = [(look_row(key, waiting, by), seen.look_etag or "")] if waiting else []
+            try:
+                etags = await self._tables.write(CASES, [(entities[0], was), *((one, "") for one in entities[1:]), *looks])
+            except Refused:
+                row, look = await self._parts.both(key)
+                if row is None or row.get("by") != by:
+                    if etag_of(row) != was:
+                        raise Stale(f"the case of {case.resource} was changed by another") from None
+                    before, seen = seen, await self._parts.see(key, case.resource, look, row)
+                    if not answered or seen.look_etag == before.look_etag:
+                        raise Malformed(f"a record of {case.resource} lies beyond its head") from None
+                    continue
+                etags = [etag_of(row), etag_of(look)]       # ours: only the answer was lost
+            self._parts.remember(key, replace(
+                seen, etag=etags[0], open=rows.is_open(case), waiting=waiting or seen.waiting,
+                look_etag=etags[-1] if waiting else seen.look_etag))
+            if waiting and waiting.due is not None:     # joined meanwhile, its message used up
+                with suppress(StoreDown):
+                    await self._message(case.resource, waiting.due - now)
+            return replace(case, etag=etags[0])
+        raise StoreDown(f"{case.resource}: others write faster")
+
+    async def records(self, resource: ResourceId, after: int = 0) -> Sequence[StoredRecord]:
+        found = list[StoredRecord]()
+        query = self._tables.query(CASES, "PartitionKey eq @key and RowKey ge @first and RowKey lt @end",
+                            key=chain_key(resource), first=rows.record_key(after + 1), end="r.")
+        async for row in query:
+            try:
+                body = await self._tables.body(row)
+            except (Held, Malformed):
+                body = b""          # for a verifier, which names the place
+            found += [one for one in rows.records_of(row["RowKey"], body) if one.seq > after]
+        return found
+
+    async def open_cases(self) -> AsyncIterator[Case]:
+        async for row, case, _ in self._indexed("RowKey ge @first", first=""):
+            if isinstance(case, Case) and rows.is_open(case):
+                yield case
+            elif isinstance(case, Exception):           # one bad row hides no other, nor itself
+                yield Case(ResourceId(row["resource"]), stuck=str(case))
+
+    async def chains(self) -> AsyncIterator[Chain]:
+        columns, known = ["PartitionKey", "RowKey", "resource", "seq", "head"], ""
+        async for row in self._tables.query(CASES, "RowKey eq @case or first eq true", columns, case="case"):
+            if row["RowKey"] == "case" and row["seq"]:
+                known = row["PartitionKey"]         # its first record comes next
+                yield Chain(ResourceId(row["resource"]), row["seq"], str(row["head"]))
+            elif row["RowKey"] != "case" and row["PartitionKey"] != known:
+                yield Chain(ResourceId(row["resource"]), 0, "")
+
+    # looks
+
+    async def looks(self) -> AsyncIterator[Look]:
+        now = self._now()
+        found = [waiting async for _, _, waiting in self._indexed("look le @now", now=now) if waiting]
+        due = [(waiting.due, waiting.look) for waiting in found if waiting.due is not None and waiting.due <= now]
+        for _, look in sorted(due, key=lambda one: one[0]):
+            yield look
+
+    async def send(self, look: Look, delay_s: float = 0) -> None:
+        """Index, row, message, in this order: what is lost in between, tend finds."""
+        key, by, now = chain_key(look.resource), uuid4().hex, self._now()
+        seen = self._parts.seen.get(key)
+        for turn in TRIES:
+            await spread(turn)
+            if seen is None or seen.look_etag is None:
+                found = await self._tables.get(CASES, key, "look")
+                seen = await self._parts.see(key, look.resource, found)
+                if found and found.get("by") == by:
+                    break
+            before, after = seen.due, (seen.waiting or empty(look.resource)).sent(look, now, delay_s)
+            due = after.due if after.due is not None else now
+            await self._index(key, look.resource, seen, due)
+            try:
+                (etag,) = await self._tables.write(CASES, [(look_row(key, after, by), seen.look_etag or "")])
+            except Refused:
+                seen = None
+                continue
+            self._parts.remember(key, replace(seen, look_etag=etag, waiting=after))
+            break
+        else:
+            raise StoreDown(f"{look.resource}: others write faster")
+        # while a look waits there is a message; while it is due, somebody has it in hand, and may be putting it back
+        if before is None or due < before or before <= now < due:
+            await self._message(look.resource, due - now)
+
+    async def early(self, resource: ResourceId) -> bool:
+        """What was read for it serves the load that follows."""
+        key, now = chain_key(resource), self._now()
+        found = await self._parts.both(key)
+        seen = await self._parts.see(key, resource, found[1], found[0])
+        if seen.due is not None and seen.due > now + EARLY_S:
+            await self._message(resource, seen.due - now)
+            return True
+        if len(self._ahead) >= AT_ONCE * 4:
+            self._ahead.clear()
+        self._ahead[key] = (asyncio.get_running_loop().time(), found)
+        return False
+
+    async def nudge(self) -> None:
+        """Also tidies the index: only rows that nobody wrote lately, for others rely on those that they wrote."""
+        now = self._now()
+        async for row, case, waiting in self._indexed("look le @late and nudged le @late", late=now - LATE_S):
+            due = waiting.due if waiting else None
+            if due is not None and due <= now - LATE_S:
+                await self._message(ResourceId(row["resource"]), 0)
+                await self._tables.change(OPEN, row, nudged=now)
+            elif row["at"] < now - 2 * KNOWN_FOR_S and isinstance(case, Case):
+                if due is None and not rows.is_open(case):
+                    await self._tables.remove(OPEN, row)
+                else:
+                    await self._tables.change(OPEN, row, look=NEVER if due is None else due)
+
+    # the installation's state
+
+    async def reject(self, raw: bytes, why: str) -> None:
+        at = self._clock()
+
+        def add(_: int, body: bytes | None) -> tuple[int, Any, Sequence[Record]]:
+            try:
+                rejects = rows.decode(body, Rejects, "rejects") if body else Rejects()
+            except Malformed:
+                rejects = Rejects()
+            rejects, record = rejects.add(raw, why, at)
+            return 0, rejects, [record] if record else []
+
+        await self._at_home("rejects", add)
+
+    async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
+        key, by, now = hashlib.sha256(budget.encode()).hexdigest(), uuid4().hex, self._now()
+        if len(self._taken) >= GUESSES:
+            self._taken.clear()
+        etag, taken = self._taken.pop(key, ("", []))
+        is_read = False
+        for turn in TRIES:
+            left = window(taken, now, limit, window_s, count)
+            if left is not None:
+                row = {"PartitionKey": key, "RowKey": "budget", "v": V, "name": budget, "by": by, **rows.packed(to_json(left))}
+                try:
+                    (etag,) = await self._tables.write(BUDGETS, [(row, etag)])
+                except Refused:
+                    await spread(turn)
+                else:
+                    self._taken[key] = (etag, left)
+                    return True
+            elif is_read:
+                return False
+            found = await self._tables.get(BUDGETS, key, "budget")
+            if found and found.get("by") == by:
+                return True
+            rows.known(found["v"] if found else V, "budget", budget)
+            taken = rows.decode(await self._tables.body(found), list[float], budget) if found else []
+            etag, is_read = etag_of(found), True
+        raise StoreDown(f"budget {budget}: others write faster")
+
+    async def rules(self) -> Rules:
+        row = await self._tables.get(CASES, chain_key(self._home), "rules")
+        if row is None or row.get("v") != V:
+            return Rules()
+        try:
+            body = await self._tables.body(row)
+        except (Held, Malformed):
+            body = None
+        return replace(rules_from(body), generation=row["generation"])
+
+    async def set_rules(self, rules: Rules, *records: Record) -> Rules:
+        kept = replace(rules, generation=rules.generation + 1)
+
+        def change(generation: int, _: bytes | None) -> tuple[int, Any, Sequence[Record]]:
+            if rules.generation != generation:
+                raise Stale("the rules were changed by another")
+            return kept.generation, kept, records
+
+        await self._at_home("rules", change)
+        return kept
+
+    async def anchors(self, last: int = 0) -> Sequence[bytes]:
+        if self._anchors_at:
+            return await self._anchors.lines(last)
+        key, newest = chain_key(self._home), await self._tables.get(CASES, chain_key(self._home), "anchor")
+        first = max(1, newest["generation"] - last + 1) if newest and last else 1
+        query = self._tables.query(CASES, "PartitionKey eq @key and RowKey ge @first and RowKey lt @end",
+                            key=key, first=f"a-{first:012}", end="a.")
+        return [await self._tables.body(row) async for row in query]
+
+    async def add_anchor(self, number: int, line: bytes, *records: Record) -> None:
+        if not self._anchors_at:
+            def change(newest: int, _: bytes | None) -> tuple[int, Any, Sequence[Record]]:
+                if number != newest + 1:
+                    raise Stale(f"anchor {newest} is the newest, so {number} cannot follow")
+                return number, None, records
+
+            return await self._at_home("anchor", change, {"RowKey": f"a-{number:012}", "v": V, **rows.packed(line)})
+        await self._anchors.add(number, line)
+        for turn in TRIES:
+            await spread(turn)
+            case, _ = await self.load(self._home)
+            with suppress(Stale):
+                await self.commit(case, *records)
+                return None
+        raise StoreDown(f"{self._home}: others write faster")
+
+    async def _at_home(self, name: str, change: Callable[[int, bytes | None], tuple[int, Any, Sequence[Record]]],
+                       *more: dict[str, Any]) -> None:
+        """A row of the installation's partition, from (generation, body) to both and records of it, in one batch."""
+        key, by = chain_key(self._home), uuid4().hex
+        for turn in TRIES:
+            await spread(turn)
+            row = await self._tables.get(CASES, key, name)
+            if row is not None and row.get("by") == by:
+                return
+            rows.known(row["v"] if row else V, name, self._home)
+            try:
+                body = await self._tables.body(row) if row else None
+            except Malformed:
+                body = b""
+            generation, value, records = change(row["generation"] if row else 0, body)
+            state = {"PartitionKey": key, "RowKey": name, "v": V, "generation": generation, "by": by,
+                     **rows.packed(to_json(value))}
+            batch = [(state, etag_of(row)), *(({"PartitionKey": key, **one}, "") for one in more)]
+            if records:
+                case, _ = await self.load(self._home)
+                _, (first, *others) = self._parts.committed(key, case, records, by)
+                batch += [(first, case.etag), *((one, "") for one in others)]
+            try:
+                await self._tables.write(CASES, batch)
+            except Refused:
+                continue
+            self._parts.seen.pop(key, None)
+            return
+        raise StoreDown(f"{self._home}: others write faster")
+
+    # rows
+
+    def _now(self) -> float:
+        return self._clock().timestamp()
+
+    # the index, messages, anchors
+
+    async def _index(self, key: str, resource: ResourceId, seen: Seen, look: float) -> None:
+        """Writes the index row, unless we lately wrote one that leads there in time."""
+        (at, known), now = seen.indexed, self._now()
+        if not (0 <= now - at < KNOWN_FOR_S and known <= look):
+            await self._tables.put(OPEN, {"PartitionKey": key[0], "RowKey": key, "v": V, "resource": resource, "at": now,
+                                          "look": look, "nudged": 0.0})
+            seen.indexed = (now, look)
+
+    async def _indexed(self, text: str, **values: Any) -> AsyncIterator[Found]:
+        """Index rows, each with the case (or why it cannot be read) and the look that it leads to."""
+        chunk = list[Row]()
+        async for row in self._tables.query(OPEN, text, **values):
+            chunk.append(row)
+            if len(chunk) == AT_ONCE:
+                for found in await asyncio.gather(*map(self._led_to, chunk)):
+                    yield found
+                chunk.clear()
+        for found in await asyncio.gather(*map(self._led_to, chunk)):
+            yield found
+
+    async def _led_to(self, row: Row) -> Found:
+        resource, waiting = ResourceId(row["resource"]), None
+        case, look = await self._parts.both(row["RowKey"])
+        with suppress(Held):
+            waiting = (await self._parts.see(row["RowKey"], resource, look, case)).waiting
+        try:
+            return row, await self._parts.case(case) if case else Case(resource), waiting
+        except (Held, Malformed) as error:
+            return row, error, waiting
+
+    async def _message(self, resource: ResourceId, delay_s: float) -> None:
+        text = b64encode(to_json({"v": 1, "resource": resource})).decode()
+        hidden_s = min(max(0, math.ceil(delay_s)), HIDDEN_S)
+        await self._account.ask(lambda: self._queue.send_message(text, visibility_timeout=hidden_s, time_to_live=-1))
+
+    @property
+    def _anchors(self) -> Anchors:
+        if self._made is None:
+            from guardrail.stores.blobs import Anchors
+
+            self._made = Anchors(self._account, self._anchors_at)
+        return self._made

@@ -1,0 +1,102 @@
+"""The loop on Azure's tables and queue: flows that run on SQLite run there too, driven by messages, at the promised cost.
+
+All of the flow suite: `pytest tests/flow --store azurite`.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guardrail.ids import ResourceId
+from guardrail.stores.azure import AzureStore
+from tests.azurite import Account, Azurite
+from tests.flow import test_loop as loop
+from tests.flow.world import World, world
+
+pytestmark = pytest.mark.anyio
+
+CONTROLS = [next(one for one in loop.CONTROLS if one.on == type and one.response != "report")
+            for type in (loop.STORAGE, loop.AI, loop.VAULT, loop.NSG)]
+
+
+@pytest.mark.usefixtures("on_azurite")
+@pytest.mark.parametrize(("flow", "options"), [
+    *((loop.test_each_control_mends_its_own_drift, {"control": control}) for control in CONTROLS),
+    (loop.test_five_drifts_are_one_plan_one_patch_and_two_reads, {}),
+    (loop.test_a_clean_event_costs_one_read_however_many_controls_look, {}),
+    (loop.test_report_mode_sends_nothing_but_reads, {"how": {"switch": "report"}}),
+    (loop.test_production_asks_and_writes_nothing, {}),
+    (loop.test_a_deleted_diagnostic_setting_comes_back_as_it_was, {}),
+], ids=lambda one: one.__name__ if callable(one) else "-".join(getattr(part, "id", "") for part in one.values()))
+async def test_it_goes_as_on_a_file(flow: Callable[..., Any], options: dict[str, Any], tmp_path: Path) -> None:
+    await flow(tmp_path=tmp_path, **options)
+
+
+@asynccontextmanager
+async def tables(folder: Path, azurite: Azurite) -> AsyncIterator[tuple[World, Account, AzureStore]]:
+    """A world in an account, and the store as its worker has it."""
+    account = azurite.account()
+
+    def stores(clock: Any) -> AbstractAsyncContextManager[Callable[[], AzureStore]]:
+        return account.stores(clock)
+
+    async with world(folder, store=stores) as here:
+        store: Any = here.guardrail.store
+        yield here, account, store
+
+
+async def answer_messages(here: World, store: AzureStore) -> int:
+    """Takes the visible messages from the queue as the Functions host would, and hands them to the worker."""
+    count = 0
+    async for message in store._queue.receive_messages(visibility_timeout=30):
+        await here.guardrail.nudged(b64decode(message.content))      # host.json: messageEncoding base64
+        await store._queue.delete_message(message)
+        count += 1
+    return count
+
+
+def told(account: Account) -> list[str]:
+    return [one.partition("(")[0] for one in account.requests]
+
+
+async def test_messages_alone_drive_a_fix(tmp_path: Path, azurite: Azurite) -> None:
+    async with tables(tmp_path, azurite) as (here, _, store):
+        id = here.stands(loop.STORAGE)
+        await here.guardrail.store.send(loop.Look(id, "person"))
+        assert await answer_messages(here, store) == 1
+        here.clock.forward(60)
+        here.write("PATCH", id, loop.OPEN)
+        await here.deliver()
+        assert await answer_messages(here, store) == 1
+        assert [line.method for line in here.ours] == ["PATCH"]
+        assert (await here.events_of(id)).count("action.verified") == 1
+        assert (await here.case(id)).acting is None
+
+
+async def test_what_an_event_costs(tmp_path: Path, azurite: Azurite) -> None:
+    """A clean event: one query, one batch. A fix of one control: no more than five round trips, rules cached."""
+    async with tables(tmp_path, azurite) as (here, account, store):
+        id = here.stands(loop.VAULT)
+        await here.guardrail.store.send(loop.Look(id, "person"))
+        await answer_messages(here, store)
+        await here.settle()
+        costs = dict[str, list[str]]()
+        events = {"clean": {"tags": {"team": "ml"}}, "fix": {"properties": {"publicNetworkAccess": "Enabled"}}}
+        for name, body in events.items():
+            here.clock.forward(60)
+            here.write("PATCH", id, body)
+            await here.deliver()
+            await here.guardrail.engine.rules()         # cached for five seconds
+            account.requests.clear()
+            assert not await store.early(ResourceId(id))
+            await here.guardrail.answer(ResourceId(id))
+            costs[name] = told(account)
+        assert [line.method for line in here.ours] == ["PATCH"]
+        assert costs["clean"] == ["GET cases", "POST $batch"]
+        assert len(costs["fix"]) <= 5, costs["fix"]
