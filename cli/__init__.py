@@ -11,10 +11,11 @@ import typer
 
 from cli.output import MEANING, Code, Ended, screen, warn
 from guardrail import logs
-from guardrail.errors import ConfigError, Denied, GuardrailError, Held, Unsafe
+from guardrail.errors import ConfigError, Denied, GuardrailError, Held, Refused, Unsafe
 
-COMMANDS = {"run": "run", "simulate": "simulate", "replay": "replay", "scan": "scan", "plan": "plan", "explain": "findings"}
-GROUPS = ("findings", "actions", "controls", "mode", "policy", "audit")
+COMMANDS = {"run": "run", "simulate": "simulate", "replay": "replay", "scan": "scan", "plan": "plan", "explain": "findings",
+            "quarantine": "decide", "release": "decide"}
+GROUPS = ("findings", "actions", "approvals", "exemptions", "freeze", "baselines", "controls", "mode", "policy", "audit")
 
 
 def command_line(names: Iterable[str]) -> typer.Typer:
@@ -31,7 +32,8 @@ def command_line(names: Iterable[str]) -> typer.Typer:
     for name in names:
         module = importlib.import_module(f"cli.{COMMANDS.get(name, name)}")
         if name in COMMANDS:
-            app.command(epilog=module.HELP if name != "explain" else module.EXPLAIN_HELP)(getattr(module, name))
+            own = getattr(module, f"{name.upper()}_HELP", None)
+            app.command(epilog=own or module.HELP)(getattr(module, name))
         else:
             app.add_typer(module.group, name=name)
     return app
@@ -53,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _end(end.code, end.words)
     except ConfigError as error:
         return _end(Code.BAD_POLICY, logs.visible(str(error)))
+    except Refused as error:
+        warn(f"refused: {logs.visible(str(error))}")
+        return _end(Code.REFUSED, "")
     except (Unsafe, Denied, Held) as error:
         return _end(Code.REFUSED, logs.visible(str(error)))
     except GuardrailError as error:

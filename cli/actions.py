@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import target
+from cli import decide, target
 from cli.findings import by_prefix
+from cli.identities import As, Reason
 from cli.output import emit, emit_json, nearest, stamp, tell, text, value
 from cli.scan import formats
 from console import views
@@ -61,6 +62,35 @@ async def _show(store: Store, prefix: str, output: str) -> None:
     for one in await views.timeline(store, ResourceId(row["resource_id"])):
         if one.detail.get("action_id") == row["id"]:
             tell(f"  {one.at:%H:%M:%S}.{one.at.microsecond // 100000}  {one.event:<22} {told(one)}".rstrip())
+
+
+Id = Annotated[str, typer.Argument(metavar="act-..")]
+
+
+@group.command("rollback", epilog=text('guardrail actions rollback act-4f7c21 --reason "the demo needs it" --as oncall',
+                                       'guardrail actions rollback act-4f7c21 --reason "was wanted"', exits=(0, 1, 4)))
+def rollback(action: Id, reason: Reason = "", as_: As = "") -> None:
+    """Takes a verified action back, where it still stands; in production another person approves first."""
+    decide.undo(action, reason, as_)
+
+
+@group.command("retry", epilog=text('guardrail actions retry act-4f7c21 --reason "the lock is gone" --as oncall',
+                                    'guardrail actions retry act-4f7c21 --reason "role granted"', exits=(0, 1, 4)))
+def retry(action: Id, reason: Reason = "", as_: As = "") -> None:
+    """Tries a failed action once more, judged anew."""
+    decide.retry(action, reason, as_)
+
+
+@group.command("settle", epilog=text('guardrail actions settle act-4f7c21 --ended verified --reason "seen in the portal"',
+                                     'guardrail actions settle act-4f7c21 --ended failed --reason "still running" --as oncall',
+                                     exits=(0, 1, 4)))
+def settle(
+    action: Id,
+    ended: Annotated[str, typer.Option(metavar="verified|failed", help="How it ended, as you saw it in Azure.")],
+    reason: Reason = "", as_: As = "",
+) -> None:
+    """Says how an action ended whose answer never came."""
+    decide.settle(action, ended, reason, as_)
 
 
 def _get(edit: Any, name: str) -> Any:

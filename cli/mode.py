@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from cli import target
-from cli.output import Code, Ended, ago, emit_json, mark, nearest, say, tell, text
+from cli import identities, target
+from cli.identities import As, Reason, person, said
+from cli.output import Code, Ended, ago, emit_json, mark, nearest, say, stamp, tell, text
 from cli.scan import formats
 from console import views
-from guardrail import app
-from guardrail.errors import Stale
+from guardrail import switches
+from guardrail.app import Guardrail
+from guardrail.authorize import Person
+from guardrail.policy import Rules, Switch
 from guardrail.stores import Store
-from guardrail.values import Record
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The switch: report, approve, or what the policy says.")
-LADDER = ("report", "approve", "policy")
 NAMES = {"report": "REPORT-ONLY", "approve": "EVERYTHING ASKS", "policy": "POLICY"}
 
 
@@ -27,51 +26,78 @@ NAMES = {"report": "REPORT-ONLY", "approve": "EVERYTHING ASKS", "policy": "POLIC
 def show(output: Annotated[str, typer.Option("-o", "--output", help="table or json.")] = "table") -> None:
     """Shows the switch, and what was decided and written since it was set."""
     formats(output, ("table", "json"))
-    found = target.with_store(views.mode)
+    found, rules = target.with_store(_shown)
     if output == "json":
         emit_json({"schema_version": 1, "mode": found.switch, "generation": found.generation, "since": found.since,
-                   "by": found.by, "reason": found.reason, "decisions": found.decisions, "writes": found.writes})
+                   "by": found.by, "reason": found.reason, "decisions": found.decisions, "writes": found.writes,
+                   "freezes": rules.freezes, "pending": rules.pending})
         return
-    by = f" by {found.by}: {found.reason}" if found.by else ""
+    by = f" by {identities.names().get(found.by, found.by)}: {found.reason}" if found.by else ""
     tell(f"{NAMES[found.switch]} since {ago(found.since)}{by}")
     tell(f"{found.decisions} decisions and {found.writes} writes since then.")
+    for one in rules.freezes:
+        tell(f"freeze {one.name}: from {stamp(one.start)} until {stamp(one.until)} {one.scope}".rstrip())
+    for wait in rules.pending:
+        who = identities.names().get(wait.by, wait.by)
+        tell(f"waits for a second person: {wait.kind} {wait.what}, by {who}: {wait.reason}")
 
 
-@group.command("set", epilog=text('guardrail mode set report --reason "migration tonight"',
-                                  'guardrail mode set policy --reason "migration is over" --yes', exits=(0, 1, 4)))
+async def _shown(store: Store) -> tuple[views.Mode, Rules]:
+    return await views.mode(store), await store.rules()
+
+
+@group.command("set", epilog=text('guardrail mode set report --reason "migration tonight" --as oncall',
+                                  'guardrail mode set policy --reason "it is over" --as approver --yes', exits=(0, 1, 4)))
 def put(
     mode: Annotated[str, typer.Argument(metavar="report|approve|policy")],
-    reason: Annotated[str, typer.Option(help="Why; it stands in the record and in the banner.")] = "",
+    reason: Reason = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before loosening.")] = False,
+    as_: As = "",
 ) -> None:
     """Switches what may happen anywhere: effective at the next decision and before each request."""
-    if mode not in LADDER:
-        raise nearest(mode, LADDER, "mode")
-    if not reason.strip():
-        raise Ended(Code.USAGE, "--reason is missing: say why.")
-    target.with_store(lambda store: _put(store, mode, reason, yes))
+    wanted = next((one for one in switches.LADDER if one == mode), None)
+    if wanted is None:
+        raise nearest(mode, switches.LADDER, "mode")
+    who, why = person(as_), said(reason)
+    target.with_guardrail(lambda one: _put(one, wanted, who, why, yes), needs_run=False)
 
 
-async def _put(store: Store, mode: str, reason: str, yes: bool) -> None:
-    rules = await store.rules()
-    loosens = LADDER.index(mode) > LADDER.index(rules.switch)
-    if loosens:
-        where = target.shown_path(target.store_path())
-        say(f"This lets the guardrail write again, on store {where}.")
-        say("Deployed, it takes two administrators; a local store has you.")
+async def _put(guardrail: Guardrail, mode: Switch, who: Person, reason: str, yes: bool) -> None:
+    was = (await guardrail.store.rules()).switch
+    if switches.LADDER.index(mode) > switches.LADDER.index(was):
+        say(f"This lets the guardrail write again, on store {target.shown_path(target.store_path())}.")
+        say("Where production is guarded it takes two administrators: this is one yes.")
         if not yes and not sys.stdin.isatty():
-            raise Ended(Code.REFUSED, f"nobody to ask here: the switch stays at {rules.switch}. cure: --yes.")
-        if not yes and not typer.confirm(f"{NAMES[rules.switch]} => {NAMES[mode]}?", err=True):
-            raise Ended(Code.REFUSED, f"the switch stays at {rules.switch}.")
-    who = getpass.getuser()
-    record = Record("mode.switched", app.now(), who, "", mode, "", {
-        "was": rules.switch, "now": mode, "generation": rules.generation + 1, "reason": reason})
-    switch = {"report": "report", "approve": "approve", "policy": "policy"}[mode]
-    try:
-        stored = await store.set_rules(replace(rules, switch=switch), record)  # type: ignore[arg-type]
-    except Stale as error:
-        raise Ended(Code.UNFINISHED, "somebody else switched meanwhile. cure: look (mode show), then again.") from error
-    tell(f"was: {rules.switch}    now: {NAMES[mode]}, by {who}")
-    tell(f"{mark('done')} switch stored, generation {stored.generation}; a running worker knows it within 5 s")
+            raise Ended(Code.REFUSED, f"nobody to ask here: the switch stays at {was}. cure: --yes.")
+        if not yes and not typer.confirm(f"{NAMES[was]} => {NAMES[mode]}?", err=True):
+            raise Ended(Code.REFUSED, f"the switch stays at {was}.")
+    _tell(was, mode, await switches.switch(guardrail.engine, mode, who, reason), who)
 
 
+@group.command("confirm", epilog=text('guardrail mode confirm --reason "seen, go on" --as oncall',
+                                      'guardrail mode confirm --generation 7 --reason "agreed"', exits=(0, 1, 4)))
+def confirm(
+    generation: Annotated[int, typer.Option(help="Of the rules that you saw (mode show); without: those of now.")] = 0,
+    reason: Reason = "",
+    as_: As = "",
+) -> None:
+    """Gives the second yes to a looser switch that another administrator asked for within the hour."""
+    who, why = person(as_), said(reason)
+    target.with_guardrail(lambda one: _confirm(one, generation, who, why), needs_run=False)
+
+
+async def _confirm(guardrail: Guardrail, generation: int, who: Person, reason: str) -> None:
+    rules = await guardrail.store.rules()
+    wanted = next((one.what for one in rules.pending if one.kind == "switch"), rules.switch)
+    after = await switches.confirm(guardrail.engine, generation or rules.generation, who, reason)
+    _tell(rules.switch, wanted, after, who)
+
+
+def _tell(was: str, wanted: str, rules: Rules, who: Person) -> None:
+    by = identities.names().get(who.object_id, who.object_id)
+    if rules.switch != wanted:
+        tell(f"still: {NAMES[was]}    {by} said yes to {NAMES[wanted]}; another administrator confirms within the hour:")
+        tell("  guardrail mode confirm")
+        return
+    tell(f"was: {was}    now: {NAMES[wanted]}, by {by}")
+    tell(f"{mark('done')} switch stored, generation {rules.generation}; a running worker knows it within 5 s")

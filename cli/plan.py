@@ -145,7 +145,7 @@ def _diff(made: Plan, steps: Sequence[Step], judged: Judged) -> None:
         for edit in step.edits:
             finding = by_path.get(edit.path)
             told = f"{finding.severity:<9} {finding.control}" if finding else ""
-            tell(f"    {_sign(edit)} {_inner(step, edit):<{width}}  {_change(edit)}   {told}".rstrip())
+            tell(f"    {sign_of(edit)} {_inner(step, edit):<{width}}  {change_of(edit)}   {told}".rstrip())
     breaks = dict.fromkeys(control.breaks for _, _, control in judged.found if control.id in made.controls)
     tell(f"May break: {'; '.join(breaks)}.")
 
@@ -155,12 +155,12 @@ def _inner(step: Step, edit: Edit) -> str:
     return f"{show(path[len(step.part):]) or edit.path or 'the resource'}:"
 
 
-def _sign(edit: Edit) -> str:
+def sign_of(edit: Edit) -> str:
     absent = value(edit.before) == "nothing", value(edit.after) == "nothing"
     return {(True, False): "+", (False, True): "-"}.get(absent, "~")
 
 
-def _change(edit: Edit) -> str:
+def change_of(edit: Edit) -> str:
     before, after = value(edit.before), value(edit.after)
     if len(before) + len(after) > 160 and "nothing" in (before, after):
         size = len(to_json(edit.before if after == "nothing" else edit.after))

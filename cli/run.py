@@ -22,18 +22,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from cli import target
+from cli import identities, target
 from cli.documents import BY_NAME
 from cli.output import Code, Ended, count, say, screen, tell, text
 from guardrail import __version__, app, logs
 from guardrail.app import Guardrail
+from guardrail.authorize import Person
+from guardrail.errors import Refused
 from guardrail.ids import type_of
 from guardrail.paths import fold
-from guardrail.settings import read as read_settings
 from guardrail.values import Record
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.requests import Request
 
     from simulator import Simulator
 
@@ -95,6 +97,16 @@ def free(port: int) -> int:
                 continue
             return candidate
     return 0
+
+
+async def identify(request: Request) -> Person:
+    """Who a request of this machine says it is: `Authorization: Bearer approver`. Anyone here may look."""
+    scheme, _, name = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and name in identities.ROLES:
+        return identities.person(name)
+    if request.method in ("GET", "HEAD") and not scheme:
+        return Person("", frozenset({"Reader"}), is_person=False)
+    raise Refused("token", f"say who you are: Authorization: Bearer {'|'.join(identities.ROLES)}")
 
 
 class Embedded:
@@ -184,11 +196,7 @@ class Embedded:
         self.simulator.start(free(self.port + 1))
         simulator = self.simulator.url
         os.environ.update(IDENTITY_ENDPOINT=f"{simulator}/msi/token", IDENTITY_HEADER="embedded")
-        settings = read_settings({
-            "GUARDRAIL_SUBSCRIPTIONS": ",".join(self.simulator.subscriptions), "GUARDRAIL_CLOUD": simulator,
-            "IDENTITY_ENDPOINT": f"{simulator}/msi/token", "GUARDRAIL_CEILING": "enforce", "GUARDRAIL_POLICY": POLICY,
-            "GUARDRAIL_STORE": str(self.store_path)})
-        self.guardrail = app.build(settings, clock=self.clock)
+        self.guardrail = app.build(target.settings(simulator, self.simulator.subscriptions, POLICY), clock=self.clock)
         await self._prove()
         run = target.Running(os.getpid(), simulator, self.url, self.simulator.subscriptions, POLICY)
         target.mark_path().write_bytes(msgspec.json.encode(asdict(run)))
@@ -225,15 +233,16 @@ class Embedded:
     def _server(self) -> uvicorn.Server:
         import uvicorn
 
+        from console.api import Api
         from console.app import Console, build
-        from simulator.identity import ACTORS
 
         engine = self.guardrail.engine
         console = Console(
-            engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", self.simulator.url,
-            intake=self.guardrail.intake, people={actor.oid: actor.name for actor in ACTORS.values()})
-        config = uvicorn.Config(build(console), log_level="critical", access_log=False, lifespan="off", server_header=False,
-                                timeout_graceful_shutdown=2)
+            engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", identify, self.simulator.url,
+            intake=self.guardrail.intake, people=identities.names())
+        api = Api(engine, identify, self.guardrail.settings.approvers, url=self.url)
+        config = uvicorn.Config(build(console, api=api), log_level="critical", access_log=False, lifespan="off",
+                                server_header=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None       # type: ignore[attr-defined]
         server.capture_signals = contextlib.nullcontext     # type: ignore[method-assign,assignment]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from cli.identities import GROUP
 from cli.output import Code, Ended, say
-from guardrail import app, policy, policy_file
+from guardrail import app, ids, policy, policy_file
+from guardrail.app import Guardrail
 from guardrail.errors import ConfigError
 from guardrail.settings import Settings
-from guardrail.stores import Store
+from guardrail.settings import read as read_settings
+from guardrail.stores import HOME, Store
 from guardrail.values import Case, Control, Decision, Finding
 
 T = TypeVar("T")
@@ -69,6 +72,45 @@ def with_store(work: Callable[[Store], Awaitable[T]], *, announce: bool = True) 
         return asyncio.run(_awaited(work(store)))
     finally:
         store.close()
+
+
+def with_guardrail(work: Callable[[Guardrail], Awaitable[T]], *, needs_run: bool = True) -> T:
+    """Runs `work` with the engine that the embedded run has, on the same store: the same policy, Azure and people.
+
+    Without a run: with what the environment says, if `needs_run` allows; then nothing of Azure is read. Errors: Ended.
+    """
+    path, run = store_path(), running()
+    if not path.exists() or (run is None and needs_run):
+        what = f"no embedded run on {shown_path(path)}, and nobody to carry anything out" if path.exists() else (
+            f"no store at {shown_path(path)}")
+        raise Ended(Code.UNFINISHED, f"{what}. cure: guardrail run, in another shell (--keep goes on with the last one).")
+    say(f"target: store {shown_path(path)}{_running_text()}")
+    return asyncio.run(_on_engine(work, run))
+
+
+async def _on_engine(work: Callable[[Guardrail], Awaitable[T]], run: Running | None) -> T:
+    if run is not None:
+        made = settings(run.simulator, run.subscriptions, run.policy)
+        os.environ.update(IDENTITY_ENDPOINT=f"{run.simulator}/msi/token", IDENTITY_HEADER="embedded")
+    else:
+        store = app.open_store(Settings(frozenset(), store=str(store_path())))
+        known = frozenset({ids.subscription(case.resource) for case in await all_cases(store) if case.resource != HOME})
+        store.close()
+        made = Settings(known, ceiling="enforce", approvers=GROUP, store=str(store_path()),
+                        policy=os.environ.get("GUARDRAIL_POLICY", "guardrail.yaml"))
+    guardrail = app.build(made)
+    try:
+        return await work(guardrail)
+    finally:
+        await guardrail.close()
+
+
+def settings(simulator: str, subscriptions: Sequence[str], policy: str) -> Settings:
+    """Of the embedded run, and of every command that works beside it."""
+    return read_settings({
+        "GUARDRAIL_SUBSCRIPTIONS": ",".join(subscriptions), "GUARDRAIL_CLOUD": simulator, "GUARDRAIL_APPROVERS": GROUP,
+        "IDENTITY_ENDPOINT": f"{simulator}/msi/token", "GUARDRAIL_CEILING": "enforce", "GUARDRAIL_POLICY": policy,
+        "GUARDRAIL_STORE": str(store_path())})
 
 
 async def _awaited(work: Awaitable[T]) -> T:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -24,10 +24,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import guardrail
 from console import views
+from console.api import Api
+from console.gate import Identify, body, problem, reading
 from guardrail import audit, logs
+from guardrail.authorize import Person
 from guardrail.errors import Malformed
 from guardrail.events import MIB, load
 from guardrail.stores import HOME, Store
+from guardrail.tokens import Verifier
 
 HOOK = "/runtime/webhooks/EventGrid"
 FUNCTION = "on_resource_change"
@@ -40,6 +44,9 @@ HEADERS = {
 }
 LOOPBACK = ("127.0.0.1", "localhost")
 
+if TYPE_CHECKING:
+    from guardrail.app import Guardrail
+
 Intake = Callable[[bytes], Awaitable[None]]
 
 
@@ -50,6 +57,7 @@ class Console:
     store: Store
     ceiling: str
     policy: str                                     # "guardrail.yaml 7f3a9c21"
+    identify: Identify                              # who asks; there is no default that lets anyone in
     simulator: str = ""                             # its URL: every page carries a strip
     intake: Intake | None = None                    # embedded run: takes what the web hook gets
     people: Mapping[str, str] = field(default_factory=dict)
@@ -83,18 +91,33 @@ class Console:
                       "newest_anchor": chain.newest_anchor, "broken": [str(one) for one in chain.broken]}}
 
 
-def build(console: Console, hosts: tuple[str, ...] = LOOPBACK) -> Starlette:
+def build(console: Console, hosts: tuple[str, ...] = LOOPBACK, api: Api | None = None) -> Starlette:
     """The app. Names of `hosts` only are answered to: another site's page cannot reach us through the browser."""
     page = Page(console)
-    routes = [Route("/", page.index), Route("/index.json", page.index_json), Route("/health", health),
-              Route("/style.css", page.style)]
+    who = console.identify
+    routes = [Route("/", reading(who, page.index)), Route("/index.json", reading(who, page.index_json)),
+              Route("/health", health), Route("/style.css", page.style), *(api.routes() if api else ())]
     if console.intake is not None:
         routes.append(Route(HOOK, Hook(console.intake).answer, methods=["POST"]))
     app = Starlette(
         routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
         exception_handlers={404: not_found, 405: not_found, 500: broken})
     app.build_middleware_stack = _outermost(app)    # type: ignore[method-assign]
+    app.router.redirect_slashes = False
     return app
+
+
+def deployed(guardrail: Guardrail) -> Starlette:
+    """The app in Azure: a bearer token for everything but /health, whatever the platform did before. No web hook of ours."""
+    settings, engine = guardrail.settings, guardrail.engine
+    verifier = Verifier(settings, engine.clock)
+
+    async def identify(request: Request) -> Person:
+        return await verifier.person(request.headers.get("authorization", ""))
+
+    console = Console(engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", identify)
+    api = Api(engine, identify, settings.approvers, reads_azure=settings.part != "front", url=settings.url)
+    return build(console, ("*",), api)
 
 
 def _outermost(app: Starlette) -> Callable[[], ASGIApp]:
@@ -104,18 +127,29 @@ def _outermost(app: Starlette) -> Callable[[], ASGIApp]:
 
 
 class Secured:
-    """Puts the headers on every answer."""
+    """Puts the headers on every answer. A bug is answered and logged; raised as well, the host would answer in our place."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_told = False
+
         async def secured(message: Message) -> None:
+            nonlocal is_told
+            is_told = True
             if message["type"] == "http.response.start":
                 MutableHeaders(raw=message.setdefault("headers", [])).update(HEADERS)
             await send(message)
 
-        await self.app(scope, receive, secured if scope["type"] == "http" else send)
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        try:
+            await self.app(scope, receive, secured)
+        except Exception as error:
+            if not is_told:
+                raise
+            logs.line("page.failed", error=repr(error), path=scope["path"], exc_info=error)
 
 
 def _shown(one: Any) -> Any:
@@ -160,7 +194,7 @@ class Hook:
     async def answer(self, request: Request) -> Response:
         if request.query_params.get("functionName", "").lower() != FUNCTION:
             return problem(404, "NotFound", "there is no such function", f"?functionName={FUNCTION}")
-        raw = await body(request)
+        raw = await body(request, MIB)
         if raw is None:
             return problem(413, "TooLarge", "more than 1 MiB", "send the events one by one")
         code = _handshake(request.headers, raw)
@@ -172,16 +206,6 @@ class Hook:
             logs.line("look.retried", error=repr(error), exc_info=error)
             return problem(500, type(error).__name__, "the events were not stored", "they are delivered again")
         return Response(status_code=202)
-
-
-async def body(request: Request, limit: int = MIB) -> bytes | None:
-    """What was sent; None as soon as it is more than `limit` bytes."""
-    raw = b""
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > limit:
-            return None
-    return raw
 
 
 def _handshake(headers: Headers, raw: bytes) -> str | None:
@@ -198,10 +222,6 @@ def _handshake(headers: Headers, raw: bytes) -> str | None:
 
 async def health(request: Request) -> Response:
     return JSONResponse({"status": "ok", "version": guardrail.__version__})
-
-
-def problem(status: int, code: str, message: str, cure: str) -> Response:
-    return JSONResponse({"error": {"code": code, "message": message, "cure": cure}}, status)
 
 
 async def not_found(request: Request, error: Exception) -> Response:

@@ -16,8 +16,10 @@ import msgspec
 from guardrail import names
 from guardrail.errors import Final, Held
 from guardrail.ids import ResourceId, name_of
+from guardrail.policy import Rules
+from guardrail.policy_schema import Policy
 from guardrail.stores import HOME, Store
-from guardrail.values import SEVERITIES, Action, Case, Severity
+from guardrail.values import SEVERITIES, Action, Case, Severity, digest
 
 Row = Mapping[str, Any]
 
@@ -111,6 +113,28 @@ async def actions(store: Store) -> list[Row]:
     return sorted(rows, key=lambda row: (row["at"], row["id"]), reverse=True)
 
 
+async def open_actions(store: Store, only: str = "") -> list[Row]:
+    """Those that wait or are at work; `only` the one of this id."""
+    rows = list[Row]()
+    async for case in store.open_cases():
+        held = {one.id for one in (case.asked, case.acting) if one and only in ("", one.id)}
+        if held:
+            rows += [row for row in _actions(case, await timeline(store, case.resource)) if row["id"] in held]
+    return rows
+
+
+async def approvals(store: Store) -> list[Row]:
+    """What waits for people, what expires first before the rest."""
+    rows = [row for row in await open_actions(store) if row["state"] in ("proposed", "held") and "plan" in row]
+    return sorted(rows, key=lambda row: ("expires" not in row, row.get("expires", row["at"]), row["id"]))
+
+
+async def find_action(store: Store, prefix: str) -> Row:
+    """The action whose id begins so; a whole id of an open one is found without walking everything. Errors: LookupError."""
+    found = await open_actions(store, prefix)
+    return found[0] if found else by_prefix(await actions(store), prefix)
+
+
 def _actions(case: Case, entries: Iterable[Entry]) -> list[Row]:
     found = dict[str, dict[str, Any]]()
     actors: Sequence[str] = ()
@@ -146,7 +170,8 @@ def _state(entry: Entry) -> str:
 def _of(action: Action) -> dict[str, Any]:
     """What only the open action itself knows."""
     row: dict[str, Any] = {"controls": action.plan.controls, "edits": action.plan.edits, "why": action.why,
-                           "approvals": action.approvals}
+                           "approvals": action.approvals, "plan": action.plan, "plan_hash": action.plan.hash,
+                           "needs": action.needs, "asked_by": action.asked_by}
     return row | ({"expires": action.expires} if action.expires else {})
 
 
@@ -162,6 +187,26 @@ def by_prefix(rows: Sequence[Row], prefix: str) -> Row:
     if not found:
         raise LookupError(f"nothing here has the id {prefix}")
     raise LookupError(f"{prefix} could be {', '.join(row['id'] for row in found[:5])}")
+
+
+def exemptions(rules: Rules, policy: Policy) -> list[Row]:
+    """Those in force and those that wait for a second person, the ones that end first before the rest."""
+    asked = [("asked", "people", one.exemption, one.by) for one in rules.pending if one.exemption]
+    rest = [("in force", source, one, "") for source, listed in (("people", rules.exemptions), ("policy", policy.exemptions))
+            for one in listed]
+    rows = [{"schema_version": 1, "id": one.id, "control": one.control, "scope": one.scope, "reason": one.reason,
+             "owner": one.owner, "until": one.until, "state": state, "source": source, **({"asked_by": by} if by else {})}
+            for state, source, one, by in (*asked, *rest)]
+    return sorted(rows, key=lambda row: (row["until"], row["id"]))
+
+
+def baselines(case: Case) -> list[Row]:
+    """The parts that were seen good, with the hash that people accept, and how far that is."""
+    def state(part: str) -> str:
+        return "accepted" if part in case.accepted else "one accepted" if part in case.accepting else "seen"
+
+    return [{"schema_version": 1, "resource_id": case.resource, "part": part, "hash": digest(value), "state": state(part)}
+            for part, value in sorted(case.good.items())]
 
 
 async def last(store: Store, event: str) -> Entry | None:

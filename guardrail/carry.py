@@ -93,8 +93,9 @@ def _is_bound(turn: Turn, action: Action) -> bool:
 async def _exempt(turn: Turn, plan: Plan, reason: str, owner: str) -> None:
     """What an undo loosens is exempt for a while, pinned to the values that it brings back: else it would be undone."""
     until = turn.now + UNDO_EXEMPT
+    known = {control.id for control in turn.engine.controls}       # what a person cut off by hand has no control
     new = tuple(Exemption(control=control, scope=plan.resource, reason=reason or "undone", owner=owner, until=until)
-                for control in plan.controls)
+                for control in plan.controls if control in known)
     turn.rules = await turn.engine.set_rules(replace(turn.rules, exemptions=(*turn.rules.exemptions, *new)))
     for one in new:
         turn.note("exemption.added", exemption_id=one.id, control=one.control, scope=one.scope, reason=one.reason,
@@ -117,7 +118,8 @@ def _still_wanted(turn: Turn, plan: Plan, type: ResourceType, controls: Sequence
     found = _findings(turn, plan, controls, document)
     drifts = [finding.drift for finding in found if finding.drift]
     if plan.kind == "isolate" and type.isolate is not None:
-        drifts = list(type.isolate(document.node(), {})) if drifts else []
+        asked = turn.case.acting is not None and turn.case.acting.asked_by      # by a person, whatever the controls find
+        drifts = list(type.isolate(document.node(), {})) if drifts or asked else []
     wanted = {edit.path: edit for edit in plans.edits(type, drifts)[0]}
     return all(edit.path in wanted and same(wanted[edit.path].after, edit.after) for edit in pending)
 

@@ -39,6 +39,7 @@ EVENTS: Mapping[str, Level] = {
     "exemption.asked": "info", "exemption.added": "warning", "exemption.removed": "info", "exemption.expired": "info",
     "exemption.expiring": "warning", "baseline.accepted": "info",
     "mode.asked": "info", "mode.switched": "warning", "freeze.set": "warning", "freeze.ended": "info", "policy.loaded": "info",
+    "person.refused": "warning", "page.failed": "error", "wish.made": "info", "wish.refused": "warning",
     "look.poisoned": "error", "look.retried": "info", "sweep.finished": "info",
     "probe.sent": "info", "probe.received": "info", "path.broken": "error", "path.restored": "info",
     "permission.lost": "error", "arm.throttled": "info",

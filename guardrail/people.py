@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,10 +17,10 @@ import guardrail
 from guardrail import plans
 from guardrail.authorize import Person, authorize
 from guardrail.errors import Refused, Stale, Unsafe
-from guardrail.ids import ResourceId, type_of
+from guardrail.ids import ResourceId, subscription, type_of
 from guardrail.paths import ABSENT, fold
 from guardrail.turn import Engine, Turn
-from guardrail.values import Action, Approval, Case, Edit, Kind, Look, Plan, ResourceType, State, digest
+from guardrail.values import Action, Approval, Case, Edit, Kind, Look, Plan, ResourceType, State, Wish, digest
 
 MARGIN = timedelta(seconds=30)              # an approval this close to its end comes too late
 REST = timedelta(hours=24)                  # rejected and left open: asked again
@@ -31,16 +31,9 @@ UNKNOWN = ("", "?")
 async def approve(engine: Engine, resource: ResourceId, action_id: str, plan_hash: str, who: Person, reason: str,
                   approvers: str = "") -> Action:
     """One person's yes to the plan that they saw; the last yes that is needed lets it act. Errors: Refused."""
-    turn, asked = await _waiting(engine, resource, action_id, who, "approve", approvers)
-    if turn.mode in ("ignore", "report"):
-        raise Refused("report", "report-only: nothing is approved now")
+    turn, asked = await deciding(engine, resource, action_id, who, approvers)
     if asked.plan.hash != plan_hash:
         raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:8]} now, look at it again")
-    if asked.expires is not None and turn.now > asked.expires - MARGIN:
-        raise Refused("expired", "nobody decided in time: it is asked again")
-    _refuse_involved(turn, asked, who)
-    if any(fold(one.by) == fold(who.object_id) for one in asked.approvals):
-        raise Refused("twice", "you have approved already: another person must")
     yes = Approval(who.object_id, turn.now, plan_hash, engine.policy.hash, guardrail.__version__)
     asked = replace(asked, approvals=(*asked.approvals, yes))
     turn.by = who.object_id
@@ -51,6 +44,20 @@ async def approve(engine: Engine, resource: ResourceId, action_id: str, plan_has
         await _commit(turn)
         return asked
     return await _let_act(turn, asked, reason)
+
+
+async def deciding(engine: Engine, resource: ResourceId, action_id: str, who: Person,
+                   approvers: str = "") -> tuple[Turn, Action]:
+    """The turn, and the action that this person may approve now. Errors: Refused with why not."""
+    turn, asked = await _waiting(engine, resource, action_id, who, "approve", approvers)
+    if turn.mode in ("ignore", "report"):
+        raise Refused("report", "report-only: nothing is approved now")
+    if asked.expires is not None and turn.now > asked.expires - MARGIN:
+        raise Refused("expired", "nobody decided in time: it is asked again")
+    _refuse_involved(turn, asked, who)
+    if any(fold(one.by) == fold(who.object_id) for one in asked.approvals):
+        raise Refused("twice", "you have approved already: another person must")
+    return turn, asked
 
 
 async def reject(engine: Engine, resource: ResourceId, action_id: str, who: Person, reason: str,
@@ -67,13 +74,18 @@ async def reject(engine: Engine, resource: ResourceId, action_id: str, who: Pers
 async def quarantine(engine: Engine, resource: ResourceId, who: Person, reason: str) -> Action:
     """Asks for the resource to be cut off by its type's isolation; outside production the asker is enough."""
     authorize(who, "quarantine", resource, engine.policy)
-    type = _type(engine, resource)
+    return await isolate(engine, resource, Wish("quarantine", who.object_id, engine.clock(), reason))
+
+
+async def isolate(engine: Engine, resource: ResourceId, wish: Wish) -> Action:
+    """What `quarantine` was asked for, read and planned. Errors: Refused, Retryable."""
+    type = guarded_type(engine, resource)
     document = await engine.arm.read(type, resource, engine.parts_of(engine.controls_on(type)), urgent=True)
     drifts = list(type.isolate(document.node(), {})) if type.isolate and not document.gone else []
     edits, refused = plans.edits(type, drifts)
     if not edits:
         raise Refused("nothing", "; ".join(why for _, why in refused) or "it is cut off already, or has no isolation")
-    return await _propose(engine, resource, plans.incarnation(type, document), "isolate", edits, ("quarantine",), who, reason)
+    return await _propose(engine, resource, plans.incarnation(type, document), "isolate", edits, ("quarantine",), wish)
 
 
 async def undo(engine: Engine, resource: ResourceId, action_id: str, who: Person, reason: str) -> Action:
@@ -82,8 +94,13 @@ async def undo(engine: Engine, resource: ResourceId, action_id: str, who: Person
     Loosens by nature: in production two people, and whoever carries it out exempts the controls first. Errors: Refused.
     """
     authorize(who, "rollback", resource, engine.policy)
-    plan = await verified_plan(engine, resource, action_id)
-    type = _type(engine, resource)
+    return await take_back(engine, resource, Wish("undo", who.object_id, engine.clock(), reason, action_id))
+
+
+async def take_back(engine: Engine, resource: ResourceId, wish: Wish) -> Action:
+    """What `undo` was asked for, read and planned. Errors: Refused, Retryable."""
+    plan = await verified_plan(engine, resource, wish.action)
+    type = guarded_type(engine, resource)
     document = await engine.arm.read(type, resource, engine.parts_of(engine.controls_on(type)), urgent=True)
     if document.gone or plans.incarnation(type, document) != plan.incarnation:
         raise Refused("gone", "this is not the resource that the action changed")
@@ -94,7 +111,7 @@ async def undo(engine: Engine, resource: ResourceId, action_id: str, who: Person
         plans.steps(type, document, edits)
     except Unsafe as error:
         raise Refused("no-undo", str(error)) from error
-    return await _propose(engine, resource, plan.incarnation, "undo", edits, plan.controls, who, reason)
+    return await _propose(engine, resource, plan.incarnation, "undo", edits, plan.controls, wish)
 
 
 async def settle(engine: Engine, resource: ResourceId, action_id: str, as_: State, who: Person, reason: str) -> Action:
@@ -111,16 +128,25 @@ async def settle(engine: Engine, resource: ResourceId, action_id: str, as_: Stat
     return ended
 
 
-async def retry(engine: Engine, resource: ResourceId, action_id: str, who: Person) -> None:
+async def retry(engine: Engine, resource: ResourceId, action_id: str, who: Person, reason: str = "") -> None:
     """A failed action is tried once more, judged anew. Errors: Refused."""
     authorize(who, "retry", resource, engine.policy)
-    case, _ = await engine.store.load(resource)
-    if case.acting is None or case.acting.state != "failed" or not case.acting.id.startswith(action_id):
+    turn = await Turn.begin(engine, resource)
+    acting = turn.case.acting
+    if acting is None or acting.state != "failed" or not acting.id.startswith(action_id):
         raise Refused("state", "only a failed action is retried")
-    await engine.store.send(Look(resource, "person"))
+    await leave(turn, who, "retry", reason, acting.id)
 
 
-async def accept(engine: Engine, resource: ResourceId, part: str, hash: str, who: Person, approvers: str = "") -> Case:
+async def leave(turn: Turn, who: Person, what: str, reason: str, action_id: str = "") -> None:
+    """What was asked of hands is recorded, and a look does it."""
+    turn.by = who.object_id
+    turn.note("wish.made", what=what, reason=reason, action_id=action_id)
+    await _commit(turn, "person")
+
+
+async def accept(engine: Engine, resource: ResourceId, part: str, hash: str, who: Person, approvers: str = "",
+                 reason: str = "") -> Case:
     """This part of what was seen is known good: restored from then on without asking. Two approvers say so.
 
     `hash` is the digest of the part as it was shown to them. Errors: Refused.
@@ -135,7 +161,7 @@ async def accept(engine: Engine, resource: ResourceId, part: str, hash: str, who
     first = said.pop(part, ("", ""))
     turn.by = who.object_id
     if first[0] == hash and fold(first[1]) != fold(who.object_id):
-        turn.note("baseline.accepted", part=part, hash=hash, by=[first[1], who.object_id])
+        turn.note("baseline.accepted", part=part, hash=hash, by=[first[1], who.object_id], reason=reason)
         turn.case = replace(turn.case, accepted=turn.case.accepted | {part}, accepting=said)
     else:
         turn.case = replace(turn.case, accepting={**said, part: (hash, who.object_id)})
@@ -197,29 +223,30 @@ async def _let_act(turn: Turn, asked: Action, reason: str) -> Action:
 
 
 async def _propose(engine: Engine, resource: ResourceId, incarnation: str, kind: Kind, edits: Sequence[Edit],
-                   controls: tuple[str, ...], who: Person, reason: str) -> Action:
+                   controls: tuple[str, ...], wish: Wish) -> Action:
     turn = await Turn.begin(engine, resource)
+    turn.case = replace(turn.case, wishes=tuple(one for one in turn.case.wishes if one != wish))
     plan = Plan(resource, incarnation, kind, tuple(edits), controls)
     if turn.case.asked is not None:
         turn.moves(turn.case.asked, "superseded", why=f"a person asked for an {kind}")
-    turn.by = who.object_id
+    turn.by = wish.by
     expires = turn.now + UNDO_EXPIRES
-    opened = replace(turn.opened(plan, "approve", reason), asked_by=who.object_id, expires=expires)
-    asked = turn.moves(opened, "proposed", edits=plan.edits, expires=expires, reason=reason, why=reason)
+    opened = replace(turn.opened(plan, "approve", wish.reason), asked_by=wish.by, expires=expires)
+    asked = turn.moves(opened, "proposed", edits=plan.edits, expires=expires, reason=wish.reason, why=wish.reason)
     if people_needed(turn, asked) <= 1:
-        yes = Approval(who.object_id, turn.now, plan.hash, engine.policy.hash, guardrail.__version__)
-        return await _let_act(turn, replace(asked, approvals=(yes,)), reason)
+        yes = Approval(wish.by, turn.now, plan.hash, engine.policy.hash, guardrail.__version__)
+        return await _let_act(turn, replace(asked, approvals=(yes,)), wish.reason)
     turn.case = replace(turn.case, asked=asked)
     await _commit(turn)
     return asked
 
 
-async def _commit(turn: Turn) -> None:
+async def _commit(turn: Turn, why: Literal["approval", "person"] = "approval") -> None:
     try:
         await turn.commit(answered=False)
     except Stale as error:
         raise Refused("decided", "somebody was faster: look again") from error
-    await turn.engine.store.send(Look(turn.case.resource, "approval"))
+    await turn.engine.store.send(Look(turn.case.resource, why))
 
 
 async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) -> Plan:
@@ -243,8 +270,9 @@ async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) ->
     return plan
 
 
-def _type(engine: Engine, resource: ResourceId) -> ResourceType:
+def guarded_type(engine: Engine, resource: ResourceId) -> ResourceType:
+    """Errors: Refused for what we do not look at."""
     found = engine.types.get(fold(type_of(resource)))
-    if found is None:
-        raise Refused("unknown", "this type is not guarded")
+    if found is None or subscription(resource) not in engine.subscriptions:
+        raise Refused("unknown", "this type, or its subscription, is not guarded")
     return found

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from guardrail import plans, policy, proof, roles
+from guardrail import plans, policy, proof, roles, wishes
 from guardrail.carry import carry, send
 from guardrail.documents import Document
 from guardrail.errors import Busy, Stale, Unsafe
@@ -49,6 +49,8 @@ async def _once(engine: Engine, resource: ResourceId) -> None:
         await turn.commit()
         return
     turn.refuse_if_leased()
+    if turn.case.wishes and await wishes.grant(engine, turn.case):
+        raise Stale("people's wishes were answered: look again")
     controls = engine.controls_on(type)
     asked_for = _parts(engine, turn, controls)
     document = await engine.arm.read(type, resource, asked_for, urgent=turn.is_urgent(controls))
@@ -58,7 +60,8 @@ async def _once(engine: Engine, resource: ResourceId) -> None:
         return
     document = _same_life(turn, type, document)
     if plans.is_busy(type, document) and not _is_unsettled(turn):
-        _report(turn, [one for one in _decisions(turn, controls, document) if one.mode == "report"], type)
+        _report(turn, [one for one in _decisions(turn, controls, document) if one.mode == "report"], type,
+                controls, document)
         await turn.commit(again_s=_busy_delay(turn))
         return
     if not plans.is_busy(type, document):
@@ -152,7 +155,7 @@ async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], d
             acted = await _plan(turn, type, controls, document, chosen, mode, kind)
             if acted:
                 return
-    _report(turn, decisions, type)
+    _report(turn, decisions, type, controls, document)
     _drop_stale_ask(turn, decisions)
     is_open = turn.case.acting or (turn.case.asked and turn.case.asked.state == "held")
     await turn.commit(again_s=HELD_AGAIN_S if is_open else None)
@@ -165,9 +168,8 @@ def _decisions(turn: Turn, controls: Sequence[Control], document: Document) -> l
 
 async def _clean(turn: Turn, controls: Sequence[Control], document: Document) -> None:
     """Nothing found: what waited is superseded; a critical resource gets a second look, for reads can be stale."""
-    if turn.case.asked is not None:
-        turn.moves(turn.case.asked, "superseded", why="nothing is left to fix")
-        turn.case = replace(turn.case, asked=None)
+    if turn.case.asked is not None and not _is_persons(turn):
+        _withdraw(turn, "nothing is left to fix")
     turn.remember(())
     if turn.engine.parts_of(controls) <= document.parts or document.gone:
         turn.case = replace(turn.case, actors=())
@@ -223,6 +225,8 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
 
 async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Severity, held: str) -> bool:
     """One ask a resource: the same plan waits on, another supersedes it; a rejected or expired one rests for a day."""
+    if _is_persons(turn):
+        return False
     asked = turn.case.asked
     if asked is not None and asked.plan.hash == plan.hash:
         is_over = asked.expires is not None and asked.expires <= turn.now
@@ -234,8 +238,8 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
             turn.case = replace(turn.case, asked=over)
             await turn.commit()
             return True
-    elif asked is not None:
-        turn.moves(asked, "superseded", why="the resource changed: another plan is asked for")
+    else:
+        _withdraw(turn, "the resource changed: another plan is asked for")
     rule = mine[0].rule
     expires = None if held else turn.now + turn.engine.policy.expires(severity)
     needs = 2 if any(turn.is_merely_seen(one.finding) for one in mine) else 1
@@ -248,23 +252,46 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
     return True
 
 
-def _report(turn: Turn, decisions: Sequence[Decision], type: ResourceType) -> None:
+def _is_persons(turn: Turn) -> bool:
+    """Whether a person asked for what waits: an undo, a quarantine. No look takes that back, but its time ends."""
+    asked = turn.case.asked
+    if asked is None or not asked.asked_by or asked.state not in ("proposed", "held"):
+        return False
+    return asked.expires is None or turn.now < asked.expires
+
+
+def _withdraw(turn: Turn, why: str) -> None:
+    """What waits is taken back; what a person asked for comes here only when its time is over."""
+    asked = turn.case.asked
+    if asked is not None and asked.asked_by and asked.state in ("proposed", "held"):
+        turn.moves(asked, "expired", why="nobody decided")
+    elif asked is not None:
+        turn.moves(asked, "superseded", why=why)
+    turn.case = replace(turn.case, asked=None)
+
+
+def _report(turn: Turn, decisions: Sequence[Decision], type: ResourceType, controls: Sequence[Control],
+            document: Document) -> None:
     """A decision that opens no action is recorded once, with the plan that it would have been."""
     for decision in decisions:
-        if plans.key(decision.finding) in turn.raised and decision.mode != "ignore":
-            drift = decision.finding.drift
-            edits, _ = plans.edits(type, [drift] if drift else [])
-            plan = Plan(decision.finding.resource, turn.case.incarnation, "fix", edits, (decision.finding.control,))
-            turn.made(decision, plan)
+        finding = decision.finding
+        if plans.key(finding) not in turn.raised or decision.mode == "ignore":
+            continue
+        drifts = [finding.drift] if finding.drift else []
+        isolates = finding.control in {one.id for one in controls if one.response == "isolate"}
+        if isolates and drifts and type.isolate is not None:
+            drifts = list(type.isolate(document.node(), {}))
+        edits, _ = plans.edits(type, drifts)
+        kind: Kind = "isolate" if isolates else "fix"
+        turn.made(decision, Plan(document.id, turn.case.incarnation, kind, edits, (finding.control,)))
 
 
 def _drop_stale_ask(turn: Turn, decisions: Sequence[Decision]) -> None:
     """What waits for people and is no longer wanted by any finding is superseded."""
     asked = turn.case.asked
-    if asked is None or asked.state == "rejected":
+    if asked is None or asked.state == "rejected" or _is_persons(turn):
         return
     wanted = {decision.finding.control for decision in decisions if decision.mode in ("approve", "enforce")}
     if not wanted & set(asked.plan.controls):
-        turn.moves(asked, "superseded", why="nothing asks for it any more")
-        turn.case = replace(turn.case, asked=None)
+        _withdraw(turn, "nothing asks for it any more")
 

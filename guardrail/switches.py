@@ -43,9 +43,25 @@ async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rule
                          "mode.switched", was=rules.switch, now=mode, reason=reason)
 
 
+async def confirm(engine: Engine, generation: int, who: Person, reason: str) -> Rules:
+    """The second yes to a switch that waits, by another administrator who saw these rules. Errors: Refused."""
+    authorize(who, "loosen", None, engine.policy)
+    rules = await engine.store.rules()
+    first = next((one for one in rules.pending if one.kind == "switch" and _waits(one, engine.clock())), None)
+    if first is None:
+        raise Refused("unknown", "no switch waits for a second person")
+    if rules.generation != generation:
+        raise Refused("stale", f"the rules have changed: they are at generation {rules.generation} now, look again")
+    if fold(first.by) == fold(who.object_id):
+        raise Refused("twice", "you asked for it: another administrator confirms")
+    return await switch(engine, LADDER[LADDER.index(first.what)], who, reason)
+
+
 async def freeze(engine: Engine, wanted: Freeze, who: Person, reason: str) -> Rules:
     """Nothing is enforced while it lasts. Errors: Refused."""
     authorize(who, "tighten", None, engine.policy)
+    if wanted.until <= max(wanted.start, engine.clock()):
+        raise Refused("until", "a freeze ends after it begins, and in the future")
     rules = await engine.store.rules()
     kept = tuple(one for one in rules.freezes if one.name != wanted.name)
     return await _set(engine, replace(rules, freezes=(*kept, wanted)), who, "freeze.set", name=wanted.name,
@@ -73,7 +89,7 @@ async def ask_exemption(engine: Engine, wanted: Exemption, who: Person) -> Rules
     if not now < wanted.until <= now + policies.EXEMPT_AT_MOST:
         raise Refused("until", "an exemption ends within 90 days")
     if "/resourcegroups/" not in fold(wanted.scope) or wanted.control not in {one.id for one in engine.controls}:
-        raise Refused("scope", "an exemption is for one known control, on one resource or group")
+        raise Refused("what", "an exemption is for one known control, on one resource or group")
     rules = await engine.store.rules()
     asked = Pending("exemption", wanted.id, who.object_id, now, wanted.reason, wanted)
     kept = tuple(one for one in rules.pending if one.what != wanted.id)
@@ -81,7 +97,7 @@ async def ask_exemption(engine: Engine, wanted: Exemption, who: Person) -> Rules
                       control=wanted.control, scope=wanted.scope, reason=wanted.reason, owner=wanted.owner, until=wanted.until)
 
 
-async def confirm_exemption(engine: Engine, id: str, who: Person, approvers: str = "") -> Rules:
+async def confirm_exemption(engine: Engine, id: str, who: Person, approvers: str = "", said: str = "") -> Rules:
     """Another person than the one who asked, and than those who made the drift. Errors: Refused."""
     rules = await engine.store.rules()
     asked = next((one for one in rules.pending if one.kind == "exemption" and one.what.startswith(id)), None)
@@ -95,7 +111,7 @@ async def confirm_exemption(engine: Engine, id: str, who: Person, approvers: str
     one = asked.exemption
     changed = replace(rules, exemptions=(*rules.exemptions, one), pending=tuple(p for p in rules.pending if p is not asked))
     return await _set(engine, changed, who, "exemption.added", exemption_id=one.id, control=one.control, scope=one.scope,
-                      reason=one.reason, owner=one.owner, until=one.until)
+                      reason=one.reason, owner=one.owner, until=one.until, said=said)
 
 
 async def remove_exemption(engine: Engine, id: str, who: Person, reason: str) -> Rules:

@@ -17,7 +17,7 @@ from guardrail import policy as policies
 from guardrail.documents import Document
 from guardrail.errors import Busy, GuardrailError, Held
 from guardrail.ids import ResourceId, fold, subscription
-from guardrail.paths import ABSENT, get, parse, under
+from guardrail.paths import ABSENT, get, parse, show
 from guardrail.paths import fold as fold_text
 from guardrail.plans import Step
 from guardrail.stores import Store
@@ -41,6 +41,7 @@ if TYPE_CHECKING:       # azure.core costs a tenth of a second, which `guardrail
 
 RULES_FOR_S = 5
 ACTORS_KEPT = 50
+WISHES_AGAIN = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
@@ -264,7 +265,8 @@ class Turn:
     def made(self, decision: Decision, plan: Plan) -> None:
         """Records a decision with the plan that it leads to, or would lead to."""
         finding = decision.finding
-        refused = [why for path, why in self.refused if path == finding.path]
+        paths = {finding.path, *(edit.path for edit in plan.edits)}
+        refused = dict.fromkeys(why for path, why in self.refused if path in paths)
         self.note(
             "decision.made", finding_ids=[self.finding_id(*plans.key(finding))], controls=[finding.control],
             rule=decision.rule, mode=decision.mode, why="; ".join(filter(None, (decision.why, *refused))),
@@ -312,6 +314,8 @@ class Turn:
         `due` is the truth: a lost nudge costs a minute. Errors: Stale, StoreDown.
         """
         dues = [self.now + timedelta(seconds=again_s)] if again_s is not None else []
+        if self.case.wishes:
+            dues.append(self.now + WISHES_AGAIN)
         for action in (self.case.asked, self.case.acting):
             dues += [at for at in (action.expires, action.leased_until) if at is not None] if action else []
         self.case = replace(self.case, due=min(dues, default=None), stuck="" if answered else self.case.stuck)
@@ -323,6 +327,11 @@ class Turn:
             logs.told(record, self.case.resource)
         if again_s is not None:
             await self.engine.store.send(Look(self.case.resource, "due"), int(again_s))
+
+
+def _own(body: Any) -> Any:
+    """A document without what is mounted in it: those are parts of their own."""
+    return {name: value for name, value in body.items() if not name.startswith("+")} if isinstance(body, Mapping) else body
 
 
 def _part(path: str) -> str:
@@ -337,10 +346,10 @@ def _good(controls: Sequence[Control], document: Document, found: Sequence[Findi
     if any(finding.drift is None for finding in found):
         return {}
     good = dict[str, Any]()
-    for part in {part for control in controls if control.learns for part in (control.also_reads or ("",))}:
+    for part in {part for control in controls if control.learns for part in (*control.also_reads, "")}:
         here = parse(part)
-        value = get(document.body, here)
-        clean = not any(under(path, here) or under(here, path) for path in touched)
+        value = get(document.body, here) if part else _own(document.body)
+        clean = not any(_part(show(path)) == part for path in touched)
         if value is not ABSENT and clean:
             good[part] = value
     return good

@@ -175,6 +175,17 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asked of hands, where only hands may read Azure: a quarantine, an undo, or on our own case a sweep."""
+
+    what: Literal["quarantine", "undo", "sweep"]
+    by: str
+    at: datetime
+    reason: str
+    action: str = ""            # the one to be undone
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """All that is known of one resource: one row, one ETag."""
 
@@ -191,6 +202,7 @@ class Case:
     asked: Action | None = None
     acting: Action | None = None
     outbox: tuple[int, ...] = ()
+    wishes: tuple[Wish, ...] = ()                           # of people, for the next look
     stuck: str = ""
     actors: tuple[str, ...] = ()                            # who touched it since it was last seen clean; "" unknown
     missing: tuple[datetime, ...] = ()                      # 404s in a row: gone is three over a minute

@@ -178,10 +178,49 @@ def test_timers_and_health(sim: Simulator, tmp_path: Path) -> None:
             assert result.ok, result.trace
         answer = app.invoke("http", {"url": "http://localhost/health", "params": {"path": "health"}}).value
         assert (answer["status"], json.loads(answer["body"])["status"]) == (200, "ok")
-        assert app.invoke("http", {"url": "http://localhost/x", "params": {"path": "x"}}).value["status"] == 404
+        for path, status in (("x", 404), ("", 401), ("actions", 401), ("%ff", 400), ("runtime/webhooks/EventGrid", 404)):
+            assert app.invoke("http", {"url": f"http://localhost/{path}"}).value["status"] == status, path
     case, look = load(tmp_path, id)
     assert case.findings or look is not None, "the sweep found what no event told"
     assert load(tmp_path, HOME)[0].seq > 0
+
+
+@pytest.mark.threat("D4", "D5")
+@pytest.mark.parametrize("part", ["all", "front"])
+def test_people_come_in_by_a_verified_token_alone(
+        part: str, sim: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch set by an operator, over the very adapter that the cloud uses; the front reads nothing of Azure."""
+    from guardrail import tokens
+    from tests.test_tokens import AUDIENCE, TENANT, keys, signed
+
+    async def fetch(url: str) -> bytes:
+        assert url == f"{sim.url}/{TENANT}/discovery/v2.0/keys"
+        return keys()
+
+    monkeypatch.setattr(tokens.Verifier.__init__, "__defaults__", (fetch,))
+    at = int(time.time())
+    times = {"iat": at, "nbf": at, "exp": at + 3600}
+    operator, robot = signed(roles=["Operator"], **times), signed(roles=["Operator"], idtyp="app", **times)
+    body = json.dumps({"mode": "report", "reason": "stop"})
+    with running(sim, tmp_path, GUARDRAIL_PART=part, GUARDRAIL_TENANT=TENANT, GUARDRAIL_AUDIENCE=AUDIENCE) as app:
+
+        def post(path: str, body: str, method: str = "POST", **headers: str) -> tuple[int, Any]:
+            sent = {"content-type": "application/json", **headers}
+            asked = {"method": method, "url": f"https://localhost/{path}", "headers": sent, "body": body}
+            found = app.invoke("http", asked).value
+            assert found["headers"]["content-security-policy"].startswith("default-src 'none'")
+            return found["status"], json.loads(found["body"])
+
+        assert post("mode", body)[0] == 401
+        assert post("mode", body, **{"x-ms-client-principal": "eyJ", "x-ms-client-principal-id": "an-approver"})[0] == 401
+        assert post("mode", body, authorization=f"Bearer {robot}")[1]["error"]["code"] == "app-only"
+        assert post("mode", "x" * 70_000, authorization=f"Bearer {operator}")[0] == 400
+        status, told = post("mode", body, authorization=f"Bearer {operator}")
+        assert (status, told["mode"], told["by"], told["reason"]) == (200, "report", "an-approver", "stop")
+        assert post("mode", json.dumps({"mode": "policy", "reason": "go"}), authorization=f"Bearer {operator}")[0] == 403
+        for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert post("mode", body, method, authorization=f"Bearer {operator}")[0] == 405
+    assert part == "all" or [line for line in sim.log if line.actor == "guardrail"] == []
 
 
 @pytest.mark.parametrize("wrong", [

@@ -134,6 +134,8 @@ def test_it_stays_up_stops_at_ctrl_c_and_goes_on(tmp_path: Path) -> None:
             write(simulator, STORAGE, {"properties": {"publicNetworkAccess": "Enabled"}}, "2026-04-01")
             wait_for(console, lambda status: status["counts"]["verified"] == 1)
             assert "verified" in fetch(console)[1]
+            assert [post(console, "/mode", who) for who in ("", "ml-engineer", "oncall")] == [401, 403, 200]
+            assert json.loads(fetch(f"{console}/modes")[1])["mode"] == "approve"
             events = str(ROOT / "recorded/events/subscription-write-eventgrid.json")
             with process("replay", events, "--to", console, store=store) as sender:
                 assert ends(sender)[0] == 0
@@ -154,6 +156,17 @@ def test_it_stays_up_stops_at_ctrl_c_and_goes_on(tmp_path: Path) -> None:
         wait_for(url_of(told, "console"), lambda status: status["counts"]["verified"] == 0)
         running.send_signal(signal.SIGINT)
         assert ends(running)[0] == 0
+
+
+def post(console: str, path: str, who: str) -> int:
+    headers = {"content-type": "application/json", **({"authorization": f"Bearer {who}"} if who else {})}
+    request = urllib.request.Request(f"{console}{path}", b'{"mode": "approve", "reason": "a test"}', headers)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
 
 
 def wait_for(console: str, fits: Any) -> None:

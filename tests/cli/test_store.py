@@ -86,23 +86,34 @@ def test_without_a_store_nothing_is_known(guardrail: Guardrail, monkeypatch: pyt
 
 
 def test_the_switch_tightens_at_once(guardrail: Guardrail, own_store: Path) -> None:
-    assert guardrail("mode", "set", "report", "--reason", "migration").code == 0
+    assert guardrail("mode", "set", "report", "--reason", "migration", "--as", "oncall").code == 0
     shown = json.loads(guardrail("mode", "show", "-o", "json").out)
     assert (shown["mode"], shown["reason"], shown["generation"]) == ("report", "migration", 2)
     assert "REPORT-ONLY" in guardrail("mode", "show").out
     assert "policy => report: migration" in guardrail("audit", "show", "guardrail").out
 
 
-def test_loosening_needs_a_yes(guardrail: Guardrail, own_store: Path) -> None:
-    guardrail("mode", "set", "report", "--reason", "first")
-    refused = guardrail("mode", "set", "policy", "--reason", "go on")
-    assert refused.code == 4
+@pytest.mark.threat("D12")
+def test_loosening_needs_a_yes_and_a_second_person(guardrail: Guardrail, own_store: Path) -> None:
+    """Production is guarded here: one administrator's yes is recorded and changes nothing."""
+    guardrail("mode", "set", "report", "--reason", "first", "--as", "oncall")
+    words = ("mode", "set", "policy", "--reason", "go on", "--as", "approver")
+    assert guardrail(*words).code == 4
+    first = guardrail(*words, "--yes")
+    assert (first.code, "another administrator" in first.out) == (0, True)
     assert json.loads(guardrail("mode", "show", "-o", "json").out)["mode"] == "report"
-    assert guardrail("mode", "set", "policy", "--reason", "go on", "--yes").code == 0
+    assert "waits for a second person: switch policy, by approver: go on" in guardrail("mode", "show").out
+    again = guardrail("mode", "confirm", "--reason", "me too", "--as", "approver")
+    assert (again.code, "another administrator" in again.err) == (4, True)
+    assert guardrail("mode", "confirm", "--reason", "seen", "--as", "ml-engineer").code == 4
+    assert guardrail("mode", "confirm", "--generation", "1", "--reason", "old", "--as", "oncall").code == 4
+    assert guardrail("mode", "confirm", "--reason", "seen", "--as", "oncall").code == 0
     assert json.loads(guardrail("mode", "show", "-o", "json").out)["mode"] == "policy"
 
 
-@pytest.mark.parametrize("words", [("raport", "--reason", "x"), ("report",), ("report", "--reason", " ")])
+@pytest.mark.parametrize("words", [("raport", "--reason", "x", "--as", "oncall"), ("report", "--as", "oncall"),
+                                   ("report", "--reason", " ", "--as", "oncall"), ("report", "--reason", "x"),
+                                   ("report", "--reason", "x", "--as", "onkall")])
 def test_the_switch_wants_a_mode_and_a_reason(guardrail: Guardrail, words: tuple[str, ...]) -> None:
     assert guardrail("mode", "set", *words).code == 64
 
@@ -141,7 +152,8 @@ def test_hostile_records_reach_no_terminal(guardrail: Guardrail, own_store: Path
                     body = body.replace(word, bad)
                 db.execute(f"UPDATE {table} SET body = ? WHERE key || '/' || seq = ?", (body.encode(), rowid))
     every = (("findings", "list"), ("actions", "list"), ("explain", "stmlprod"), ("audit", "show", "stmlprod"),
-             ("audit", "show", "guardrail"), ("mode", "show"), ("audit", "verify"))
+             ("audit", "show", "guardrail"), ("mode", "show"), ("audit", "verify"), ("approvals", "list"),
+             ("exemptions", "list"), ("baselines", "list"))
     for words in every:
         for form in ((), ("-o", "json"), ("-o", "csv")):
             answer = guardrail(*words, *form)

@@ -19,7 +19,9 @@ from tests.cli.conftest import Guardrail
 from tests.cli.test_scan import line, speaks
 
 ROOT = Path(__file__).parent.parent.parent
-VERBS = {"findings": ("list",), "actions": ("list", "show"), "controls": ("list", "show"), "mode": ("show", "set"),
+VERBS = {"findings": ("list",), "actions": ("list", "show", "rollback", "retry", "settle"), "controls": ("list", "show"),
+         "approvals": ("list", "approve", "reject"), "exemptions": ("list", "add", "confirm", "remove"),
+         "freeze": ("add", "end"), "baselines": ("list", "accept"), "mode": ("show", "set", "confirm"),
          "policy": ("check",), "audit": ("show", "verify", "export")}
 EVERY = [(name,) for name in cli.COMMANDS] + [(group, verb) for group in cli.GROUPS for verb in VERBS[group]]
 

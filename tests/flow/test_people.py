@@ -211,27 +211,6 @@ async def test_an_undo_leaves_what_moved_on(tmp_path: Path) -> None:
             await people.undo(engine, id, action.id, ONCALL, "needed")
 
 
-async def test_a_quarantine_by_hand_and_its_release(tmp_path: Path) -> None:
-    async with world(tmp_path, POLICY) as here:
-        id = here.stands(STORAGE)
-        await here.guardrail.store.send(Look(id, "person"))
-        await here.settle()
-        before = here.show(id)["properties"]
-        action = await people.quarantine(here.guardrail.engine, id, ONCALL, "keys may have leaked") if (
-            before["publicNetworkAccess"] != "Disabled" or before["allowSharedKeyAccess"]) else None
-        if action is None:
-            with pytest.raises(Refused, match="cut off"):
-                await people.quarantine(here.guardrail.engine, id, ONCALL, "again")
-            return
-        await here.settle()
-        assert "resource.quarantined" in await here.events_of(id)
-        back = await people.undo(here.guardrail.engine, id, action.id, ONCALL, "all clear")
-        assert back.state == "approved", "outside production one person is enough"
-        await here.settle()
-        after = here.show(id)["properties"]
-        assert {name: after.get(name) for name in before} == before
-
-
 @pytest.mark.threat("D3")
 @pytest.mark.parametrize("verb", sorted(VERBS))
 @pytest.mark.parametrize("role", sorted(ROLES))

@@ -1,0 +1,490 @@
+"""The HTTP API: real tokens, the real engine, a small Azure. Who gets through, what that changes, what never leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from console.api import CHANGES, READS, Api
+from console.app import HEADERS, Console, build
+from console.gate import BODY_BYTES
+from guardrail.authorize import ROLES, VERBS, Person
+from guardrail.errors import StoreDown, Throttled
+from guardrail.ids import ResourceId
+from guardrail.stores import HOME
+from guardrail.tokens import Verifier
+from guardrail.values import Action, Look, Wish, digest
+from simulator.identity import actor
+from tests.console.test_page import PAYLOADS, Answer, call, filled
+from tests.flow.test_baselines import LOGS, NOTHING_DECLARED, VAULT
+from tests.flow.test_loop import OPEN, STORAGE
+from tests.flow.test_people import GROUP, POLICY, asked
+from tests.flow.world import DEV, PROD, World, world
+from tests.test_tokens import AT, BAD, SETTINGS, WITHOUT, answer, signed
+
+pytestmark = pytest.mark.anyio
+
+OWN = "https://guardrail.example"
+FREE = {"/health", "/style.css"}
+PUBLIC = "storage-public-network-access"
+ZERO = "0" * 64
+
+
+def token(name: str, *roles: str, **claims: Any) -> str:
+    held = {"roles": list(roles or ("Approver", "Operator")), "groups": [GROUP]}
+    return signed(**{"oid": actor(name).oid, "sub": f"pairwise {name}", **held, **claims})
+
+
+APPROVER, ONCALL, ENGINEER = token("approver"), token("oncall"), token("ml-engineer")
+ADMIN, OTHER = token("approver", "Administrator"), token("oncall", "Administrator")
+ROBOT = token("deploy-pipeline", "Administrator", idtyp="app", scp=WITHOUT, acct=WITHOUT)
+
+
+class Site:
+    """The world, and its API as the cloud would have it."""
+
+    def __init__(self, here: World, reads_azure: bool) -> None:
+        self.here = here
+        engine = here.guardrail.engine
+        verifier = Verifier(SETTINGS, here.clock, answer)
+
+        async def identify(request: Request) -> Person:
+            return await verifier.person(request.headers.get("authorization", ""))
+
+        console = Console(engine.store, engine.ceiling, "test", identify)
+        self.app: Starlette = build(console, ("*",), Api(engine, identify, GROUP, reads_azure, OWN))
+
+    async def get(self, path: str, as_: str = APPROVER, method: str = "GET") -> Answer:
+        return await call(self.app, method, path, authorization=f"Bearer {as_}")
+
+    async def post(self, path: str, body: Any, as_: str = APPROVER, **headers: str) -> tuple[int, Any]:
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"content_type": "application/json", "authorization": f"Bearer {as_}", **headers}
+        found = await call(self.app, "POST", path, raw, **{name: one for name, one in sent.items() if one})
+        assert {name: found.headers[name] for name in HEADERS} == HEADERS
+        return found.status, json.loads(found.body)
+
+    def dump(self) -> list[str]:
+        store: Any = self.here.guardrail.store
+        return list(store._db.iterdump())
+
+
+@asynccontextmanager
+async def site(folder: Path, policy: str = POLICY, *, reads_azure: bool = True, **more: Any) -> AsyncIterator[Site]:
+    async with world(folder, policy, **more) as here:
+        yield Site(here, reads_azure)
+
+
+def path_of(path: str) -> str:
+    return path.replace("{id}", "act-000000000000").replace("{name}", "tonight")
+
+
+def good_bodies(here: World, id: str) -> Mapping[str, Any]:
+    until = (here.clock.now + timedelta(days=1)).isoformat()
+    return {
+        "/actions/{id}/approve": {"plan": ZERO}, "/actions/{id}/settle": {"as": "failed"}, "/quarantine": {"resource_id": id},
+        "/looks": {"resource_id": id}, "/mode": {"mode": "report"}, "/mode/confirm": {"generation": 1},
+        "/freezes": {"name": "tonight", "until": until}, "/baselines": {"resource_id": id, "part": "", "hash": ZERO},
+        "/exemptions": {"control": PUBLIC, "scope": id, "owner": "o", "until": until}}
+
+
+# who gets through
+
+@pytest.mark.threat("D3")
+async def test_each_route_takes_its_role_and_no_other(tmp_path: Path) -> None:
+    """An empty body is refused only to those whose role let them come so far. Nothing changes."""
+    async with site(tmp_path) as one:
+        before = one.dump()
+        for path, verb, _, _ in CHANGES:
+            for role in ("", *ROLES):
+                status, told = await one.post(path_of(path), {}, token("oncall", role))
+                code = told["error"]["code"]
+                allowed = role and VERBS[verb] in ROLES[role]      # type: ignore[index]
+                assert (status, code) == ((400, "body") if allowed else (403, "role")), (path, role)
+        for path, _ in READS:
+            for role in ("", *ROLES):
+                status = (await one.get(path, token("oncall", role))).status
+                assert status == (403 if not role else 404 if "{" in path else 200), (path, role)
+        assert one.dump() == before
+
+
+@pytest.mark.threat("D3", "D5")
+async def test_a_route_that_lets_nobody_in_by_accident(tmp_path: Path) -> None:
+    """Every route there is, but the two that tell nothing, wants a token; a platform's header is none."""
+    async with site(tmp_path) as one:
+        before = one.dump()
+        paths = [(route.path, route.methods or ()) for route in one.app.routes if isinstance(route, Route)]
+        assert {path for path, _ in paths} >= FREE | {path for path, *_ in (*READS, *CHANGES)}
+        for path, methods in paths:
+            for method in methods:
+                for header in ({}, {"x_ms_client_principal": "eyJ", "x_ms_client_principal_id": actor("approver").oid,
+                                    "x_ms_token_aad_access_token": APPROVER}):
+                    found = await call(one.app, method, path_of(path), b"{}", content_type="application/json", **header)
+                    assert found.status == (200 if path in FREE else 401), path
+                    assert path in FREE or found.headers["www-authenticate"] == "Bearer"
+        assert one.dump() == before
+
+
+@pytest.mark.threat("D5")
+async def test_no_bad_token_leaves_a_row(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        _, action = await asked(one.here)
+        before = one.dump()
+        for name, make in BAD.items():
+            status, _ = await one.post(f"/actions/{action.id}/approve", {"plan": action.plan.hash, "reason": "yes"}, make())
+            assert status == 401, name
+        assert one.dump() == before
+
+
+@pytest.mark.threat("D4")
+async def test_an_application_decides_nothing(tmp_path: Path) -> None:
+    """With every role, and a body that a person's request would be taken with."""
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+        before, bodies = one.dump(), good_bodies(one.here, id)
+        for path, *_ in CHANGES:
+            body = {"reason": "automated", **bodies.get(path, {})}
+            status, told = await one.post(path.replace("{id}", action.id).replace("{name}", "x"), body, ROBOT)
+            assert (status, told["error"]["code"]) == (403, "app-only"), path
+        assert (await one.get("/approvals", ROBOT)).status == 200
+        assert one.dump() == before
+
+
+@pytest.mark.threat("D1", "D2", "D3", "D13")
+async def test_each_refusal_has_its_status_and_cure(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        _, action = await asked(one.here)
+        path, good = f"/actions/{action.id}/approve", {"plan": action.plan.hash, "reason": "yes"}
+        before = one.dump()
+        for who, body, status, code in (
+                (ENGINEER, good, 403, "four-eyes"), (token("x", acct=1), good, 403, "guest"),
+                (token("x", iat=AT - 3700), good, 401, "token-age"), (token("x", hasgroups=True), good, 403, "groups"),
+                (signed(oid="x", roles=["Approver"], groups=[]), good, 403, "scope"),
+                (APPROVER, {**good, "plan": ZERO}, 409, "stale")):
+            found, told = await one.post(path, body, who)
+            assert (found, told["error"]["code"]) == (status, code)
+            assert told["error"]["message"] and told["error"]["cure"]
+        status, told = await one.post("/actions/act-nothing/approve", good)
+        assert (status, told["error"]["code"]) == (404, "unknown")
+        assert one.dump() == before
+        one.here.clock.forward(8 * 3600)
+        late = token("approver", iat=AT + 8 * 3600, nbf=AT, exp=AT + 9 * 3600)
+        status, told = await one.post(path, good, late)
+        assert (status, told["error"]["code"]) == (409, "expired")
+
+
+# what others' pages, prefetchers and odd clients send
+
+@pytest.mark.threat("D6")
+@pytest.mark.parametrize(("headers", "status"), [
+    ({"content_type": "text/plain"}, 400), ({"content_type": "application/x-www-form-urlencoded"}, 400),
+    ({"content_type": "multipart/form-data; boundary=x"}, 400), ({"content_type": ""}, 400),
+    ({"content_type": "application/jsonp"}, 400),
+    ({"origin": "https://evil.example"}, 403), ({"origin": "null"}, 403), ({"origin": OWN + ".evil.example"}, 403),
+    ({"origin": "http://guardrail.example"}, 403), ({"origin": ""}, 403),
+    ({"authorization": "", "cookie": f"__Host-token={APPROVER}"}, 401),
+    ({"authorization": "", "x_guardrail_as": "approver"}, 401), ({"authorization": "Bearer approver"}, 401),
+    ({"origin": OWN}, 200), ({"content_type": "application/json; charset=utf-8"}, 200)])
+async def test_what_another_site_can_send_is_refused(headers: dict[str, str], status: int, tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        _, action = await asked(one.here)
+        before = one.dump()
+        body = json.dumps({"plan": action.plan.hash, "reason": "yes"}).encode()
+        sent = {"content_type": "application/json", "authorization": f"Bearer {APPROVER}", **headers}
+        found = await call(one.app, "POST", f"/actions/{action.id}/approve", body,
+                           **{name: text for name, text in sent.items() if text or name == "origin"})
+        assert found.status == status
+        assert (one.dump() == before) == (status != 200)
+        assert "access-control-allow-origin" not in found.headers
+
+
+@pytest.mark.threat("D8")
+async def test_reading_changes_no_byte(tmp_path: Path) -> None:
+    """An approver's mail client fetches every address there is, twice, by each method that is not POST."""
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+        before, sent = one.dump(), len(one.here.sim.log)
+        paths = [path for path, *_ in (*READS, *CHANGES)] + [f"{path}.json" for path, _ in READS]
+        paths += ["/", "/index.json", f"/audit?resource_id={id}", "/actions/{id}?approve=1",
+                  f"/actions/{{id}}/approve?plan={action.plan.hash}"]
+        for path in [one.replace("{id}", action.id).replace("{name}", "x") for one in (*paths, *paths)]:
+            for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"):
+                assert (await one.get(path, method=method)).status in (200, 404, 405)
+        assert one.dump() == before
+        assert len(one.here.sim.log) == sent
+
+
+@pytest.mark.parametrize(("raw", "word"), [
+    (b"", "JSON"), (b"{", "JSON"), (b"[]", "object"), (b'"x"', "object"), (b"{}", "reason"), (b'{"reason": ""}', "reason"),
+    (b'{"reason": "  "}', "reason"), (b'{"reason": 7}', "reason"), (b'{"reason": "x", "mode": "policy", "mode": "report"}', "twice"),
+    (b'{"reason": "x", "mode": "policy", "force": true}', "force"), (b'{"reason": "x", "mode": NaN}', "NaN"),
+    (b'{"reason": "x", "mode": "enforce"}', "mode"), (b"[" * 1000, ""), (b'{"reason": "' + b"x" * BODY_BYTES + b'"}', "64 KiB"),
+    (b"\xff\xfe", ""), (b'{"reason": "x", "mode": 1e999}', "")])
+async def test_a_body_of_another_shape_changes_nothing(raw: bytes, word: str, tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        before = one.dump()
+        status, told = await one.post("/mode", raw, ADMIN)
+        assert (status, told["error"]["code"]) == (400, "body")
+        assert word in told["error"]["message"]
+        assert one.dump() == before
+
+
+@pytest.mark.threat("B6", "B7")
+@pytest.mark.parametrize("id", [
+    "", "x", "/", "/subscriptions/x", f"/subscriptions/{DEV}/../x", "/subscriptions/" + "0" * 3000,
+    f"/subscriptions/{DEV}/resourceGroups/a/providers/Microsoft.Foo/bars/x",
+    f"/subscriptions/{DEV[:-2]}ff/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/x"])
+async def test_an_id_that_is_none_or_not_ours_is_not_looked_at(id: str, tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        before, sent = one.dump(), len(one.here.sim.log)
+        for path in ("/quarantine", "/looks"):
+            assert (await one.post(path, {"resource_id": id, "reason": "x"}, OTHER))[0] in (400, 404)
+        assert (one.dump(), len(one.here.sim.log)) == (before, sent)
+
+
+# deciding
+
+async def test_what_waits_is_listed_and_the_yes_acts(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+        [row] = json.loads((await one.get("/approvals.json", token("x", "Reader"))).body)
+        assert (row["id"], row["resource_id"], row["state"], row["plan_hash"]) == (action.id, id, "proposed", action.plan.hash)
+        assert row["caused_by"][0]["object_id"] == actor("ml-engineer").oid
+        assert {edit["path"]: edit["after"] for edit in row["plan"]["edits"]}["properties.publicNetworkAccess"] == "Disabled"
+        yes = {"plan": row["plan_hash"], "reason": "matches policy"}
+        status, told = await one.post(f"/actions/{action.id[:9]}/approve", yes)
+        assert (status, told["state"], told["approvals"][0]["by"]) == (200, "approved", actor("approver").oid)
+        await one.here.settle()
+        assert one.here.show(id)["properties"]["publicNetworkAccess"] == "Disabled"
+        shown = json.loads((await one.get(f"/actions/{action.id}.json")).body)
+        assert shown["state"] == "verified"
+        approved = next(record for record in shown["records"] if record["event"] == "action.approved")
+        assert (approved["actor"], approved["detail"]["reason"]) == (actor("approver").oid, "matches policy")
+        assert json.loads((await one.get("/approvals")).body) == []
+        assert [row["id"] for row in json.loads((await one.get("/actions")).body)] == [action.id]
+
+
+async def test_a_no_leaves_the_drift(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        _, action = await asked(one.here)
+        status, told = await one.post(f"/actions/{action.id}/reject", {"reason": "wanted until Friday"})
+        assert (status, told["state"], told["why"]) == (200, "rejected", "wanted until Friday")
+        await one.here.settle()
+        assert one.here.ours == []
+        assert (await one.post(f"/actions/{action.id}/approve", {"plan": action.plan.hash, "reason": "yes"}))[0] == 409
+
+
+@pytest.mark.threat("D9")
+async def test_of_fifty_at_once_one_decides(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+        path, yes = f"/actions/{action.id}", {"reason": "race", "plan": action.plan.hash}
+        calls = [one.post(f"{path}/approve", yes, token(f"p{at}")) if at % 2 else
+                 one.post(f"{path}/reject", {"reason": "race"}, token(f"p{at}")) for at in range(50)]
+        statuses = sorted(status for status, _ in await asyncio.gather(*calls))
+        assert statuses == [200] + [409] * 49
+        events = await one.here.events_of(id)
+        assert events.count("action.approved") + events.count("action.rejected") == 1
+
+
+async def release(one: Site) -> tuple[ResourceId, Action]:
+    """A fix that was approved and verified in production."""
+    id, action = await asked(one.here)
+    assert (await one.post(f"/actions/{action.id}/approve", {"plan": action.plan.hash, "reason": "yes"}))[0] == 200
+    await one.here.settle()
+    return id, action
+
+
+@pytest.mark.threat("D14")
+@pytest.mark.parametrize("verb", ["rollback", "release"])
+async def test_an_undo_asks_a_second_person(verb: str, tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        id, action = await release(one)
+        status, told = await one.post(f"/actions/{action.id}/{verb}", {"reason": "the demo"}, ONCALL)
+        assert (status, told["state"], told["kind"], told["asked_by"]) == (200, "proposed", "undo", actor("oncall").oid)
+        one.here.clock.forward(60)
+        await one.here.settle()
+        yes = {"plan": told["plan_hash"], "reason": "fine"}
+        assert (await one.post(f"/actions/{told['id']}/approve", yes, ONCALL))[0] == 403
+        assert (await one.post(f"/actions/{told['id']}/approve", yes))[0] == 200
+        await one.here.settle()
+        assert one.here.show(id)["properties"]["publicNetworkAccess"] == "Enabled"
+
+
+async def test_the_front_reads_nothing_of_azure(tmp_path: Path) -> None:
+    """What needs a look is left to hands as a row; what hands make of it is told by the action."""
+    async with site(tmp_path, reads_azure=False) as one:
+        id, action = await release(one)
+        sent = len(one.here.sim.log)
+        for path, body in ((f"/actions/{action.id}/rollback", {}), ("/quarantine", {"resource_id": id}),
+                           ("/looks", {"resource_id": id}), ("/sweep", {})):
+            status, told = await one.post(path, {"reason": "why", **body}, ONCALL)
+            assert (status, told["resource_id"] in (id, HOME)) == (200, True)
+        assert len(one.here.sim.log) == sent
+        wanted = [one.what for one in (await one.here.case(id)).wishes]
+        assert wanted == ["undo", "quarantine"]
+        assert [type(wish) for wish in (await one.here.case(HOME)).wishes] == [Wish]
+        one.here.clock.forward(10)
+        await one.here.settle()
+        assert (await one.here.case(id)).wishes == ()
+        [row] = json.loads((await one.get("/approvals")).body)
+        assert row["asked_by"] == actor("oncall").oid
+
+
+async def test_a_quarantine_where_nothing_is_production(tmp_path: Path) -> None:
+    async with site(tmp_path, switch="report") as one:
+        id = one.here.stands(STORAGE, subscription=DEV)
+        one.here.write("PATCH", id, OPEN)
+        await one.here.settle()
+        await one.here.rules(switch="policy")
+        status, told = await one.post("/quarantine", {"resource_id": id, "reason": "leaked"}, ONCALL)
+        assert (status, told["state"], told["kind"]) == (200, "approved", "isolate")
+        await one.here.settle()
+        assert one.here.show(id)["properties"]["networkAcls"]["defaultAction"] == "Deny"
+
+
+async def test_retry_and_settle_are_for_failed_and_unknown_ones(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+        for path, body in (("retry", {}), ("settle", {"as": "verified"})):
+            status, told = await one.post(f"/actions/{action.id}/{path}", {"reason": "x", **body}, ONCALL)
+            assert (status, told["error"]["code"]) == (409, "state")
+        one.here.sim.faults.answer(f"PATCH {id}", 409, "ScopeLocked", times=1)
+        await one.post(f"/actions/{action.id}/approve", {"plan": action.plan.hash, "reason": "yes"})
+        await one.here.settle()
+        acting = (await one.here.case(id)).acting
+        assert acting is not None and acting.state == "failed"
+        status, told = await one.post(f"/actions/{action.id}/retry", {"reason": "the lock is gone"}, ONCALL)
+        assert (status, told["left_to_hands"]) == (200, "retry")
+        await one.here.settle()
+        assert one.here.show(id)["properties"]["publicNetworkAccess"] == "Disabled"
+        assert any(record["event"] == "wish.made" and record["detail"]["reason"] == "the lock is gone"
+                   for record in await one.here.records(id))
+
+
+# what is in force
+
+@pytest.mark.threat("D12")
+async def test_one_stops_it_and_two_let_it_go_on(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        operator = token("oncall", "Operator")
+        assert (await one.post("/mode", {"mode": "report", "reason": "migration"}, operator))[1]["mode"] == "report"
+        assert (await one.post("/mode", {"mode": "policy", "reason": "over"}, operator))[0] == 403
+        status, told = await one.post("/mode", {"mode": "policy", "reason": "over"}, ADMIN)
+        assert (status, told["mode"], told["pending"][0]["what"]) == (200, "report", "policy")
+        confirm = {"generation": told["generation"], "reason": "agreed"}
+        assert (await one.post("/mode/confirm", confirm, ADMIN))[1]["error"]["code"] == "twice"
+        assert (await one.post("/mode/confirm", {**confirm, "generation": 1}, OTHER))[1]["error"]["code"] == "stale"
+        status, told = await one.post("/mode/confirm", confirm, OTHER)
+        assert (status, told["mode"], told["pending"]) == (200, "policy", [])
+        assert (await one.post("/mode/confirm", confirm, OTHER))[0] == 404
+        records = json.loads((await one.get("/audit")).body)["records"]
+        assert [record["detail"].get("reason") for record in records if record["event"] == "mode.switched"][-1] == "agreed"
+
+
+async def test_a_freeze_and_its_end(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        until = (one.here.clock.now + timedelta(hours=8)).isoformat()
+        status, told = await one.post("/freezes", {"name": "year end", "until": until, "reason": "x"}, ONCALL)
+        assert (status, [freeze["name"] for freeze in told["freezes"]]) == (200, ["year end"])
+        now = one.here.clock.now.isoformat()
+        for wrong in ({"name": "a/b"}, {"until": now}, {"until": "2026-12-01T00:00:00"}, {"scope": "x"}):
+            assert (await one.post("/freezes", {"name": "x", "until": until, "reason": "x", **wrong}, ONCALL))[0] == 400, wrong
+        assert (await one.post("/freezes/nothing/end", {"reason": "x"}, ADMIN))[0] == 404
+        assert len((await one.post("/freezes/year end/end", {"reason": "x"}, ADMIN))[1]["freezes"]) == 1
+        assert (await one.post("/freezes/year end/end", {"reason": "x"}, OTHER))[1]["freezes"] == []
+
+
+@pytest.mark.threat("A14")
+async def test_an_exemption_from_asking_to_its_removal(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        id = one.here.stands(STORAGE)
+        until = (one.here.clock.now + timedelta(days=7)).isoformat()
+        wanted = {"control": PUBLIC, "scope": id, "owner": "data", "until": until, "reason": "open data set"}
+        for change in ({"until": (one.here.clock.now + timedelta(days=91)).isoformat()}, {"control": "no-such"},
+                       {"scope": f"/subscriptions/{DEV}"}, {"scope": "x"}, {"owner": ""}):
+            assert (await one.post("/exemptions", {**wanted, **change}, ADMIN))[0] == 400, change
+        status, row = await one.post("/exemptions", wanted, ADMIN)
+        assert (status, row["state"], row["asked_by"]) == (200, "asked", actor("approver").oid)
+        assert (await one.post(f"/exemptions/{row['id']}/confirm", {"reason": "me"}, ADMIN))[0] == 403
+        assert (await one.post(f"/exemptions/{row['id'][:8]}/confirm", {"reason": "ok"}, ONCALL))[1]["state"] == "in force"
+        assert [one["state"] for one in json.loads((await one.get("/exemptions")).body)] == ["in force"]
+        assert (await one.post(f"/exemptions/{row['id']}/remove", {"reason": "over"}, ONCALL))[1]["state"] == "removed"
+        assert json.loads((await one.get("/exemptions.json")).body) == []
+        assert (await one.post(f"/exemptions/{row['id']}/remove", {"reason": "over"}, ONCALL))[0] == 404
+
+
+@pytest.mark.threat("A11")
+async def test_two_accept_a_baseline(tmp_path: Path) -> None:
+    async with site(tmp_path, NOTHING_DECLARED) as one:
+        id = one.here.stands(VAULT, subscription=PROD)
+        await one.here.guardrail.store.send(Look(id, "sweep"))
+        await one.here.settle()
+        hash = digest((await one.here.case(id)).good[LOGS])
+        body = {"resource_id": id, "part": LOGS, "hash": hash, "reason": "as designed"}
+        assert (await one.post("/baselines", {**body, "hash": ZERO}))[0] == 409
+        assert (await one.post("/baselines", body))[1]["state"] == "one accepted"
+        assert (await one.post("/baselines", body, ONCALL))[1]["state"] == "accepted"
+
+
+# what leaves
+
+@pytest.mark.threat("E1")
+@pytest.mark.parametrize("payload", PAYLOADS)
+async def test_hostile_text_stays_text(payload: str, tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        await filled(one.here.guardrail.store, payload)     # type: ignore[arg-type]
+        for path in ("/approvals", "/actions", "/actions/act-123456789abc", "/exemptions", "/modes", "/audit"):
+            found = await one.get(path)
+            assert (found.status, found.headers["content-type"]) == (200, "application/json")
+            assert found.headers["x-content-type-options"] == "nosniff"
+            json.loads(found.body)
+        [row] = json.loads((await one.get("/approvals")).body)
+        assert row["why"] == payload
+        status, told = await one.post("/actions/act-123456789abc/reject", {"reason": payload})
+        assert status in (200, 400, 403)
+        assert [one for one in told.get("error", {}).get("message", "") if not one.isprintable()] == []
+
+
+@pytest.mark.threat("C7")
+async def test_no_secret_leaves_through_the_api(tmp_path: Path) -> None:
+    canary = "q7J3canaryZm9vYmFyYmF6cXV4cXV1eA=="
+    async with site(tmp_path) as one:
+        store: Any = one.here.guardrail.store
+        await filled(store, f"AccountKey={canary};")
+        store._db.execute("UPDATE cases SET body = replace(CAST(body AS TEXT), 'publicNetworkAccess', 'primaryKey')")
+        for path in ("/approvals", "/actions", "/actions/act-123456789abc", "/modes", "/audit", "/exemptions"):
+            assert canary not in (await one.get(path)).text, path
+
+
+async def test_what_did_not_answer_is_said_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with site(tmp_path) as one:
+        id = one.here.stands(STORAGE)
+
+        async def throttled(*_: Any, **__: Any) -> Any:
+            raise Throttled("the read budget is used up", after_s=7)
+
+        async def down(*_: Any) -> Any:
+            raise StoreDown("store /secret/path: disk I/O error")
+
+        monkeypatch.setattr(one.here.guardrail.engine.arm, "read", throttled)
+        found = await call(one.app, "POST", "/quarantine", json.dumps({"resource_id": id, "reason": "x"}).encode(),
+                           content_type="application/json", authorization=f"Bearer {ONCALL}")
+        assert (found.status, found.headers["retry-after"]) == (429, "7")
+        monkeypatch.setattr(one.here.guardrail.store, "rules", down)
+        found = await one.get("/modes")
+        assert (found.status, int(found.headers["retry-after"]) > 0, "/secret" in found.text) == (503, True, False)
+
+
+def test_every_route_of_a_change_names_a_verb() -> None:
+    assert {verb for _, verb, _, _ in CHANGES} <= set(VERBS)
