@@ -40,6 +40,8 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     if action is None:
         return document
     document = await turn.engine.arm.mount(type, document, turn.engine.parts_of(controls), urgent=True)
+    if plans.is_blind(document, action.plan.edits):
+        return await _unseen(turn, controls, document, action)
     pending = [edit for edit in action.plan.edits if not plans.is_done(document, edit)]
     if not pending:
         return await _verified(turn, type, controls, document)
@@ -237,6 +239,18 @@ async def _ends(turn: Turn, state: State, expects: object = ABSENT, **detail: ob
         ended = turn.moves(replace(action, leased_until=None, expects=expects), state, **detail)
         turn.case = replace(turn.case, acting=ended)
     await turn.commit(again_s=AGAIN_S)
+
+
+async def _unseen(turn: Turn, controls: Sequence[Control], document: Document, action: Action) -> Document | None:
+    """What it writes cannot be read now: neither done nor changed. What is under way waits, until its deadline."""
+    if action.state not in ("approved", "applying", "applied"):
+        return document
+    if action.state != "approved" and turn.now - action.opened > DEADLINE:
+        await _ends(turn, "unknown" if action.state == "applied" else "failed", why="cannot be read, and past its deadline")
+        return None
+    turn.compare(controls, document)
+    await turn.commit(again_s=VERIFY_READS_S[-1])
+    return None
 
 
 async def _not_yet(turn: Turn, action: Action, pending: Sequence[Edit]) -> None:

@@ -278,7 +278,14 @@ def holds(document: Document, edits: Iterable[Edit]) -> bool:
     return all(is_done(document, edit) for edit in edits)
 
 
+def is_blind(document: Document, edits: Iterable[Edit]) -> bool:
+    """Whether a part that an edit lies in could not be read: nothing is known of it then, least of all that it is gone."""
+    return any(under(parse(edit.path), parse(part)) for part in document.unreadable for edit in edits)
+
+
 def is_done(document: Document, edit: Edit) -> bool:
+    if is_blind(document, (edit,)):
+        return False
     now = get(document.body, parse(edit.path))
     return now is ABSENT if edit.after is ABSENT else agrees(now, edit.after)
 

@@ -132,7 +132,8 @@ def lost(type: ResourceType, predicted: Document, now: Document,
     gone, foreign = list[Moved](), list[Moved]()
     carried = [parse(edit.path) for step in steps for edit in step.edits]
     for moved in differences(predicted.body, now.body):
-        if any(under(moved.path, path) for path in carried) or _is_servers(type, moved):
+        unread = any(under(moved.path, parse(part)) for part in now.unreadable)
+        if unread or any(under(moved.path, path) for path in carried) or _is_servers(type, moved):
             continue
         if moved.now is ABSENT and any(_replaces(step, moved.path) for step in steps):
             gone.append(moved)

@@ -16,8 +16,10 @@ from guardrail.errors import Busy, Stale, Unsafe
 from guardrail.events import ALL, subjects
 from guardrail.ids import ResourceId, fold, type_of
 from guardrail.paths import fold as fold_text
+from guardrail.paths import parse, under
+from guardrail.plans import Step
 from guardrail.turn import Engine, Turn
-from guardrail.values import SEVERITIES, Control, Decision, Kind, Mode, Plan, ResourceType, Severity
+from guardrail.values import SEVERITIES, Control, Decision, Edit, Kind, Mode, Plan, ResourceType, Severity
 
 STALE_TRIES = 5
 GONE_AFTER = (3, timedelta(seconds=60))             # 404s, and the time they must span
@@ -146,6 +148,7 @@ async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], d
         return
     await turn.pin_exempt(decisions)
     turn.remember(decisions)
+    _report(turn, [one for one in decisions if one.mode == "report"], type, controls, document)
     for mode in ("enforce", "approve"):
         chosen = [decision for decision in decisions if decision.mode == mode]
         if not chosen:
@@ -155,7 +158,7 @@ async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], d
             acted = await _plan(turn, type, controls, document, chosen, mode, kind)
             if acted:
                 return
-    _report(turn, decisions, type, controls, document)
+    _report(turn, [one for one in decisions if one.mode != "report"], type, controls, document)
     _drop_stale_ask(turn, decisions)
     is_open = turn.case.acting or (turn.case.asked and turn.case.asked.state == "held")
     await turn.commit(again_s=HELD_AGAIN_S if is_open else None)
@@ -182,7 +185,10 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
                 chosen: Sequence[Decision], mode: Mode, kind: Kind) -> bool:
     """Plans one kind of answer to the chosen findings; True if the turn has ended with it."""
     by_id = {control.id: control for control in controls}
-    acting = turn.case.acting
+    acting, asked = turn.case.acting, turn.case.asked
+    if mode == "approve" and kind == "isolate" and asked is not None and asked.plan.kind == "fix" and asked.state in (
+            "proposed", "held"):
+        return False        # one ask a resource: what can be mended comes first
     if mode == "enforce" and acting is not None and acting.state != "failed":
         return False
     tried = acting.plan.edits if acting is not None else ()        # it is open for them: they do not hold up the rest
@@ -197,14 +203,15 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     edits = tuple(edit for edit in edits if edit not in tried)
     if not edits:
         return False
-    plan = Plan(document.id, turn.case.incarnation, kind, edits, tuple(sorted({one.finding.control for one in mine})))
-    try:
-        steps = plans.steps(type, document, edits)
-        proof.prove(document, steps, controls, turn.parameters)
-        roles.check(type, steps, turn.engine.policy.controls.reach)
-    except Unsafe as error:
-        turn.refused += [(edit.path, str(error)) for edit in edits]
+    steps = _sound(turn, type, controls, document, edits)
+    if not steps:
         return False
+    edits = tuple(edit for edit in edits if any(edit in step.edits for step in steps))
+    planned = [one for one in mine if kind == "isolate" or any(
+        under(parse(one.finding.path), parse(edit.path)) for edit in edits)]
+    _report(turn, [one for one in mine if one not in planned], type, controls, document)
+    mine = planned
+    plan = Plan(document.id, turn.case.incarnation, kind, edits, tuple(sorted({one.finding.control for one in mine})))
     severity = min((one.finding.severity for one in mine), key=SEVERITIES.index)
     capped, why = policy.cap(mode, plan, steps, type, document, turn.place, turn.rules)
     held = await turn.take_budgets(plan) if capped == "enforce" else ""
@@ -212,7 +219,6 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
         return await _ask(turn, plan, [replace(one, why=why or one.why) for one in mine], severity, held)
     if acting is not None:
         turn.moves(acting, "superseded", why="the resource changed: another plan is carried out")
-    asked = turn.case.asked
     if asked is not None and not set(asked.plan.controls).isdisjoint(plan.controls):
         turn.moves(asked, "superseded", why="it may act now")
         turn.case = replace(turn.case, asked=None)
@@ -223,11 +229,37 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     return True
 
 
+def _sound(turn: Turn, type: ResourceType, controls: Sequence[Control], document: Document,
+           edits: Sequence[Edit]) -> list[Step]:
+    """The requests for these edits, without those that the proof refuses by themselves: they hold up no other."""
+    def why_not(steps: Sequence[Step]) -> str:
+        try:
+            proof.prove(document, steps, controls, turn.parameters)
+            roles.check(type, steps, turn.engine.policy.controls.reach)
+        except Unsafe as error:
+            return str(error)
+        return ""
+
+    try:
+        steps = plans.steps(type, document, edits)
+    except Unsafe as error:
+        turn.refused += [(edit.path, str(error)) for edit in edits]
+        return []
+    if why := why_not(steps):
+        alone = [step for step in steps if len(steps) > 1 and not why_not([step])]
+        sound = alone if len(alone) < len(steps) and not why_not(alone) else []
+        turn.refused += [(edit.path, why) for step in steps if step not in sound for edit in step.edits]
+        return sound
+    return steps
+
+
 async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Severity, held: str) -> bool:
     """One ask a resource: the same plan waits on, another supersedes it; a rejected or expired one rests for a day."""
     if _is_persons(turn):
         return False
     asked = turn.case.asked
+    if asked is not None and not turn.blind.isdisjoint(asked.plan.controls):
+        return False        # what waits cannot be judged now, and so it waits on
     if asked is not None and asked.plan.hash == plan.hash:
         is_over = asked.expires is not None and asked.expires <= turn.now
         rests = asked.state in ("rejected", "expired")
@@ -292,6 +324,7 @@ def _drop_stale_ask(turn: Turn, decisions: Sequence[Decision]) -> None:
     if asked is None or asked.state == "rejected" or _is_persons(turn):
         return
     wanted = {decision.finding.control for decision in decisions if decision.mode in ("approve", "enforce")}
+    wanted |= turn.blind
     if not wanted & set(asked.plan.controls):
         _withdraw(turn, "nothing asks for it any more")
 

@@ -91,6 +91,7 @@ class Turn:
         self.by = "guardrail"                   # who stands in the records: us, or the person who decides
         self.raised: set[tuple[str, str]] = set()
         self.refused: list[tuple[str, str]] = []
+        self.blind: set[str] = set()            # controls that could not read what they look at: what they found stays
         self._records: list[Record] = []
         self._taken: list[tuple[str, int, float]] = []
         self._answered = False
@@ -141,10 +142,11 @@ class Turn:
         found = plans.judge(judged, document, self.parameters)
         now = {plans.key(finding): finding for finding in found}
         ids = {control.id for control in judged}
-        before = {one for one in self.case.findings if one[0] in ids}
+        self.blind = {finding.control for finding in found if finding.drift is None}
+        before = {one for one in self.case.findings if one[0] in ids and (one[0] not in self.blind or one[1] == "?")}
         for control, path in sorted(before - now.keys()):
             self.note("finding.cleared", finding_id=self.finding_id(control, path), control=control, path=path)
-        self.raised = now.keys() - before
+        self.raised = now.keys() - self.case.findings
         for one in sorted(self.raised):
             finding = now[one]
             self.note(

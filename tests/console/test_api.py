@@ -226,7 +226,8 @@ async def test_reading_changes_no_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("raw", "word"), [
     (b"", "JSON"), (b"{", "JSON"), (b"[]", "object"), (b'"x"', "object"), (b"{}", "reason"), (b'{"reason": ""}', "reason"),
-    (b'{"reason": "  "}', "reason"), (b'{"reason": 7}', "reason"), (b'{"reason": "x", "mode": "policy", "mode": "report"}', "twice"),
+    (b'{"reason": "  "}', "reason"), (b'{"reason": 7}', "reason"),
+    (b'{"reason": "x", "mode": "policy", "mode": "report"}', "twice"),
     (b'{"reason": "x", "mode": "policy", "force": true}', "force"), (b'{"reason": "x", "mode": NaN}', "NaN"),
     (b'{"reason": "x", "mode": "enforce"}', "mode"), (b"[" * 1000, ""), (b'{"reason": "' + b"x" * BODY_BYTES + b'"}', "64 KiB"),
     (b"\xff\xfe", ""), (b'{"reason": "x", "mode": 1e999}', "")])

@@ -19,17 +19,22 @@ from guardrail.arm import Budget
 from guardrail.errors import StoreDown
 from guardrail.ids import ResourceId
 from guardrail.ids import type_of as type_name
+from guardrail.paths import get, parse
 from guardrail.stores import Store
-from guardrail.values import Control
+from guardrail.values import Control, Look
 from tests.flow.world import ENFORCE, World, type_of
 from tests.flow.world import world as whole_world
 
 STORE = ("load", "commit", "send", "rules", "take")     # what a look calls; intake calls `send`
 ARM = ("read", "mount", "send")
 
-TYPES = ("Microsoft.Storage/storageAccounts", "Microsoft.CognitiveServices/accounts", "Microsoft.KeyVault/vaults",
-         "Microsoft.Network/networkSecurityGroups", "Microsoft.Authorization/roleAssignments",
-         "Microsoft.MachineLearningServices/workspaces/computes")
+STORAGE = "Microsoft.Storage/storageAccounts"
+AI = "Microsoft.CognitiveServices/accounts"
+VAULT = "Microsoft.KeyVault/vaults"
+NSG = "Microsoft.Network/networkSecurityGroups"
+ROLE = "Microsoft.Authorization/roleAssignments"
+COMPUTE = "Microsoft.MachineLearningServices/workspaces/computes"
+TYPES = (STORAGE, AI, VAULT, NSG, ROLE, COMPUTE)
 """What is guarded in these tests: one type of every shape of write, so that no other type's drift mixes in."""
 
 Hook = Callable[[str, str], Awaitable[None]]            # ("store.commit", "before" | "after")
@@ -180,3 +185,25 @@ def laid(type: str, *edits: Mapping[str, Any]) -> recorded.Sample:
     for one in edits:
         body = recorded.laid(body, one)
     return replace(good, body=body)
+
+
+HTTPS = "properties.supportsHttpsTrafficOnly"
+NOT_HTTPS = control("storage-https-only").drift         # one PATCH of an account
+SSH, RANGE = control("nsg-inbound-internet-management-ports").drift, control("nsg-inbound-internet-any").drift  # a DELETE each
+JAILBREAK = control("openai-rai-policy-jailbreak").drift        # a PUT of what stands
+SSH_ON = control("ml-compute-instance-ssh").drift       # a POST
+
+
+async def looked(here: World, id: ResourceId, why: Any = "person") -> None:
+    """Somebody asks for a look, and all that is due now is done."""
+    await here.guardrail.store.send(Look(id, why))
+    await here.settle()
+
+
+def value(here: World, id: ResourceId, path: str) -> Any:
+    return get(here.show(id), parse(path))
+
+
+def methods(here: World, *, taken: bool | None = None) -> list[str]:
+    """The writes that we sent; `taken`: only those that Azure took, or did not."""
+    return [line.method for line in here.ours if taken is None or taken == (0 < line.status < 400)]

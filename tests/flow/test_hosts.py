@@ -14,16 +14,23 @@ import pytest
 from guardrail.ids import ResourceId
 from guardrail.paths import get, parse, same
 from guardrail.values import Look
-from tests.flow.harness import control, event, laid, stand
-from tests.flow.world import DEV, PROD, World, type_of, world
+from tests.flow.harness import (
+    AI,
+    COMPUTE,
+    NSG,
+    STORAGE,
+    VAULT,
+    control,
+    event,
+    laid,
+    looked,
+    stand,
+    world,
+)
+from tests.flow.world import DEV, PROD, World, type_of
 
 pytestmark = pytest.mark.anyio
 
-STORAGE = "Microsoft.Storage/storageAccounts"
-AI = "Microsoft.CognitiveServices/accounts"
-NSG = "Microsoft.Network/networkSecurityGroups"
-VAULT = "Microsoft.KeyVault/vaults"
-COMPUTE = "Microsoft.MachineLearningServices/workspaces/computes"
 
 
 class Stranger:
@@ -69,11 +76,6 @@ def urls(here: World, stranger: Stranger) -> list[str]:
     return [f"{stranger.url}/x", f"http://127.0.0.1:{port}@{other}/x", f"http://{other}\\@127.0.0.1:{port}/x",
             f"//{other}/x", f"http://localhost:{stranger.port}/x", f"http://{other}/x#@127.0.0.1:{port}",
             f"{here.sim.url}@{other}/", f"http:\\\\{other}/x"]
-
-
-async def looked(here: World, id: ResourceId) -> None:
-    await here.guardrail.store.send(Look(id, "person"))
-    await here.settle()
 
 
 @pytest.mark.threat("E5", "I12")
@@ -220,8 +222,10 @@ async def test_a_secret_in_an_error_answer_is_kept_nowhere(tmp_path: Path, capfd
         for match, status, code in (("PATCH", 409, "Conflict"), ("PATCH", 400, "Bad"), ("PATCH", 403, "AuthorizationFailed"),
                                     ("GET", 400, "Bad"), ("GET", 503, "Down"), ("GET", 403, "AuthorizationFailed")):
             here.sim.faults.clear()
+            stand(here, laid(STORAGE, control("storage-https-only").drift))
             here.sim.faults.answer(f"{match} {id}", status, code, times=2, **how)
             await looked(here, id)
+            assert [line for line in here.sim.log if line.method == match and line.status == status]
             await here.forward(120)
             await here.guardrail.store.send(Look(id, "sweep"))
             await here.settle()

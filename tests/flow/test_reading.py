@@ -15,22 +15,26 @@ from detectors import CONTROLS
 from guardrail.ids import ResourceId
 from guardrail.paths import get, parse
 from guardrail.values import Look
-from tests.flow.harness import at, budget, control, event, laid, stand
-from tests.flow.world import World, type_of, world
+from tests.flow.harness import (
+    AI,
+    HTTPS,
+    NOT_HTTPS,
+    NSG,
+    STORAGE,
+    VAULT,
+    at,
+    budget,
+    control,
+    event,
+    laid,
+    looked,
+    stand,
+    world,
+)
+from tests.flow.world import World, type_of
 
 pytestmark = pytest.mark.anyio
 
-STORAGE = "Microsoft.Storage/storageAccounts"
-AI = "Microsoft.CognitiveServices/accounts"
-VAULT = "Microsoft.KeyVault/vaults"
-NSG = "Microsoft.Network/networkSecurityGroups"
-HTTPS = "properties.supportsHttpsTrafficOnly"
-NOT_HTTPS = control("storage-https-only").drift
-
-
-async def looked(here: World, id: ResourceId, why: Any = "person") -> None:
-    await here.guardrail.store.send(Look(id, why))
-    await here.settle()
 
 
 def is_mended(here: World, id: ResourceId) -> bool:
@@ -144,6 +148,7 @@ async def test_a_refused_read_is_unreadable_and_closes_nothing(code: str, tmp_pa
         findings = (await here.case(id)).findings
         mine = {one.id for one in CONTROLS if one.on in ("*", STORAGE)}
         assert unreadable(findings) == mine
+        assert ("storage-https-only", HTTPS) in findings and "finding.cleared" not in await here.events_of(id)
         await here.forward(3700, step=600)
         assert (await here.case(id)).findings == findings and here.ours == []
         here.sim.faults.clear()

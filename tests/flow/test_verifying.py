@@ -7,29 +7,28 @@ from typing import Any
 
 import pytest
 
-from guardrail.ids import ResourceId
-from guardrail.paths import get, parse
-from guardrail.values import Look
-from tests.flow.harness import at, control, laid, restarted, stand
-from tests.flow.world import World, world
+from tests.flow.harness import (
+    AI,
+    COMPUTE,
+    NOT_HTTPS,
+    NSG,
+    ROLE,
+    SSH,
+    SSH_ON,
+    STORAGE,
+    at,
+    control,
+    laid,
+    looked,
+    restarted,
+    stand,
+    value,
+    world,
+)
+from tests.flow.world import World
 
 pytestmark = pytest.mark.anyio
 
-STORAGE = "Microsoft.Storage/storageAccounts"
-AI = "Microsoft.CognitiveServices/accounts"
-COMPUTE = "Microsoft.MachineLearningServices/workspaces/computes"
-HTTPS = "properties.supportsHttpsTrafficOnly"
-NOT_HTTPS = control("storage-https-only").drift
-SSH_ON = control("ml-compute-instance-ssh").drift
-
-
-async def looked(here: World, id: ResourceId, why: Any = "person") -> None:
-    await here.guardrail.store.send(Look(id, why))
-    await here.settle()
-
-
-def value(here: World, id: ResourceId, path: str) -> Any:
-    return get(here.show(id), parse(path))
 
 
 @pytest.mark.threat("R5", "I8")
@@ -176,6 +175,29 @@ async def answered(here: World, other: Any) -> None:
     await here.deliver()
     here.clock.forward(6)
     await other.settle()
+
+
+@pytest.mark.threat("A16", "R13")
+@pytest.mark.parametrize("type", [NSG, ROLE, AI])
+async def test_what_cannot_be_read_was_not_deleted_and_not_done(type: str, tmp_path: Path) -> None:
+    """Our right to read is taken at the moment of the write, which had no effect: never verified, and done later."""
+    drift = {NSG: SSH, ROLE: control("rbac-privileged-role-assignment").drift,
+             AI: control("diag-cognitiveservices").drift}[type]
+    async with world(tmp_path) as here:
+        id = stand(here, laid(type))
+        await looked(here, id)
+        stand(here, laid(type, drift))
+        here.sim.faults.answer("PUT,PATCH,DELETE", 200, body={}, times=1)
+        at(here.guardrail, "arm.send", "after", lambda: here.sim.faults.revoke("*/read"))
+        await looked(here, id)
+        await here.forward(900, step=60)
+        action = (await here.case(id)).acting
+        assert action is not None and action.state == "applied" and len(here.ours) == 1
+        assert "action.verified" not in await here.events_of(id)
+        here.sim.faults.access.clear()
+        await here.forward(600, step=30)
+        case = await here.case(id)
+        assert case.findings == frozenset() and case.acting is None and len(here.ours) == 2
 
 
 def without_precious(body: Any) -> None:

@@ -1,0 +1,43 @@
+"""The invariants of the threat model, over random worlds. A failure names the invariant and the seed that repeats it.
+
+    GUARDRAIL_SEED=17 pytest tests/test_invariants.py       that one run
+    GUARDRAIL_SOAK=100000 pytest -s tests/test_invariants.py    as many happenings in worlds of new seeds (make soak)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.flow.harness import TYPES, world
+from tests.invariants import Trial
+
+pytestmark = pytest.mark.anyio
+
+STEPS = 60
+SOAK = int(os.environ.get("GUARDRAIL_SOAK", "0"))
+FIRST = int(os.environ.get("GUARDRAIL_SEED", "0"))
+
+
+def seeds() -> list[int]:
+    if FIRST:
+        return [FIRST]
+    if SOAK:
+        return [random.SystemRandom().randrange(1, 10 ** 9) for _ in range(max(1, SOAK // STEPS))]
+    return list(range(1, 21))
+
+
+@pytest.mark.threat("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I12", "I13", "I15")
+@pytest.mark.parametrize("seed", seeds())
+async def test_the_invariants_hold(seed: int, tmp_path: Path) -> None:
+    print(f"seed {seed}")
+    async with world(tmp_path, proven=TYPES) as here:
+        trial = Trial(here, seed)
+        try:
+            await trial.run(STEPS)
+            await trial.check()
+        finally:
+            await trial.close()
