@@ -77,7 +77,7 @@ def test_the_story_ends_as_told(tmp_path: Path, guardrail: Guardrail, monkeypatc
         code, out = ends_late(running)
     assert code == 0, out
     assert "NOT as told" not in out
-    assert "7 actions: 4 verified, 1 quarantined, 1 waiting for you, 1 held. 1 resource reported. 5 writes." in out
+    assert "7 actions: 4 verified, 1 quarantined, 1 waiting for you, 1 held." in out and "5 writes." in out
     assert "Chain intact." in out
     assert re.search(r"6/7 noise.*\n.* 0 actions, \d records\n", out), "noise acts on nothing, and is on record"
     assert "0 writes, 3 findings on record" in out, "report-only writes nothing"
