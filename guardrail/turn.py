@@ -62,7 +62,7 @@ class Engine:
     async def rules(self) -> policies.Rules:
         """Switch, freezes, people's exemptions: five seconds old at most."""
         now = self.clock()
-        if self._rules is None or (now - self._rules[1]).total_seconds() > RULES_FOR_S:
+        if self._rules is None or (now - self._rules[1]).total_seconds() >= RULES_FOR_S:
             self._rules = (await self.store.rules(), now)
         return self._rules[0]
 

@@ -225,7 +225,7 @@ class Evening:
     async def interrupted(self) -> None:
         """In the middle of a worker's turn another one works, time passes, somebody drifts, or the switch is turned."""
         self.focus = self.pick()
-        if self.dice.random() < 0.7:
+        if self.dice.random() < 0.8:
             await self.drift()
         await self.deliver()
         self.other = self.other or restarted(self.here)
@@ -244,7 +244,7 @@ class Evening:
         await self.settle()
         await self.replace()
         self.focus = None
-        if meanwhile == self.stop and self.dice.random() < 0.7:
+        if meanwhile == self.stop and self.dice.random() < 0.9:
             await self.set_switch("policy")
 
     async def stop(self) -> None:
@@ -279,7 +279,7 @@ class Evening:
         await old.close()
 
     async def switch(self) -> None:
-        await self.set_switch(self.dice.choice(("report", "approve", "policy", "policy")))
+        await self.set_switch(self.dice.choice(("report", "approve", "policy", "policy", "policy")))
 
     async def set_switch(self, switch: str) -> None:
         """Behind the worker's back, as another instance would."""
