@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from guardrail import __version__, plans, proof
 from guardrail.documents import Document
-from guardrail.errors import Denied, Final, GuardrailError, Held, Retryable, Stale, Unanswered, Unsafe
+from guardrail.errors import Denied, Final, GuardrailError, Held, Malformed, Retryable, Stale, Unanswered, Unsafe
 from guardrail.paths import ABSENT, get, parse, same, show, under
 from guardrail.plans import Step
 from guardrail.policy_schema import Exemption
@@ -198,7 +198,7 @@ async def _broken_off(turn: Turn, action: Action, error: GuardrailError, unsent:
 
     What Azure did not take (busy, throttled, no token, denied) is no try of ours, and such a POST may be sent again.
     """
-    if not isinstance(error, Unanswered):
+    if not isinstance(error, (Unanswered, Malformed)):
         action = replace(action, sent=tuple(id for id in action.sent if id not in unsent))
     if isinstance(error, (Retryable, Denied)):
         action = replace(action, attempts=action.attempts - 1)

@@ -219,9 +219,9 @@ def failed(answer: Answer, method: str) -> errors.GuardrailError:
         return errors.Stale(text)
     if answer.status in (404, 410):
         return errors.Gone(text, **final)
+    if method == "POST" and (answer.status < 400 or answer.status == 408 or answer.status >= 500):
+        return errors.Unanswered(text, **final)
     if answer.status in (401, 408) or answer.status >= 500:
-        if method == "POST" and answer.status != 401:
-            return errors.Unanswered(text, **final)
         return errors.Unavailable(text, after_s=retry_after(answer, 15))
     return errors.Final(text, **final)
 
@@ -230,7 +230,7 @@ def mapped(error: AzureError | ValueError, method: str) -> errors.GuardrailError
     """azure.core's exceptions as ours; what carries an answer is judged by the answer."""
     if isinstance(error, HttpResponseError) and error.response is not None:
         answer = _answer(error.response)
-        if answer.status >= 400:
+        if answer.status >= 300:
             return failed(answer, method)
         return errors.Malformed(f"an answer {answer.status} that the SDK does not expect", request_id=answer.request_id)
     if isinstance(error, ValueError):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:       # azure.core costs a tenth of a second, which `guardrail
 
 RULES_FOR_S = 5
 ACTORS_KEPT = 50
+NUDGED_S = 60
 WISHES_AGAIN = timedelta(minutes=1)
 
 
@@ -327,7 +328,7 @@ class Turn:
         self._answered = self._answered or answered
         for record in records:
             logs.told(record, self.case.resource)
-        if again_s is not None:
+        if again_s is not None and again_s <= NUDGED_S:     # later ones tend nudges: a late nudge puts a new event's look back
             await self.engine.store.send(Look(self.case.resource, "due"), int(again_s))
 
 

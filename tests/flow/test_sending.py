@@ -143,7 +143,8 @@ async def test_an_outage_of_half_an_hour_is_outlived(tmp_path: Path) -> None:
 
 
 @pytest.mark.threat("R10", "I8")
-@pytest.mark.parametrize("fault", ["lost", "500 after", "dropped", "500 instead", "503 instead", "408 instead"])
+@pytest.mark.parametrize("fault", [
+    "lost", "500 after", "dropped", "500 instead", "503 instead", "408 instead", "302 instead", "200 instead"])
 async def test_a_post_is_sent_once_whatever_becomes_of_its_answer(fault: str, tmp_path: Path) -> None:
     """Shown by the resource it is done; else it is unknown, and stays so: a person settles it."""
     async with world(tmp_path) as here:
@@ -154,7 +155,7 @@ async def test_a_post_is_sent_once_whatever_becomes_of_its_answer(fault: str, tm
         elif fault == "dropped":
             here.sim.faults.drop_request(match)
         else:
-            here.sim.faults.answer(match, int(fault[:3]), "Whatever", times=1)
+            here.sim.faults.answer(match, int(fault[:3]), "Whatever", times=1, body="{nonsense")
         await looked(here, id)
         for _ in range(3):
             await here.guardrail.sweep()
