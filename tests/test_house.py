@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from guardrail import settings
+from tools.requirements import fits, lines
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -29,7 +33,7 @@ def read_json(name: str) -> Any:
 def pins(name: str, python: str) -> dict[str, str]:
     """Package -> exact version in that file, for that Python."""
     found: dict[str, str] = {}
-    for line in (ROOT / name).read_text("utf-8").splitlines():
+    for line in lines((ROOT / name).read_text("utf-8")):
         if line.strip() and not line.startswith("#"):
             one = Requirement(line)
             assert re.fullmatch(r"==[\w.]+", str(one.specifier)), f"{line}: not one exact version"
@@ -55,8 +59,36 @@ def test_pins_fit_what_the_project_asks_for(python: str) -> None:
     assert all(wanted.contains(deployed[name]) for name, wanted in needs("app", python).items())
     extras = needs("cli", python) | needs("dev", python)
     assert all(wanted.contains(local[name]) for name, wanted in extras.items())
-    assert set(local) == set(extras)
     assert not set(deployed) & set(local)
+
+
+def test_whatever_is_installed_is_pinned() -> None:
+    """Of this Python and machine: what the pins bring with them is pinned as well."""
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    known = {canonicalize_name(name) for file in ("requirements.txt", "requirements-dev.txt") for name in pins(file, python)}
+    brought = {canonicalize_name(one.name) for name in known if name != "colorama"
+               for one in map(Requirement, distribution(name).requires or ())
+               if one.marker is None or one.marker.evaluate({"extra": ""})}
+    assert brought - known == set()
+
+
+@pytest.mark.threat("G5")
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_each_pin_has_the_hashes_of_its_files(name: str) -> None:
+    """And setup asks for them: pip installs nothing else, and builds nothing."""
+    text = re.sub(r"(?m)^#.*\n", "", (ROOT / name).read_text("utf-8"))
+    hashed = r"[\w.-]+==[\w.]+(; [^\n\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+"
+    assert [pin for pin in re.split(r"\n+(?=\w)", text.strip()) if not re.fullmatch(hashed, pin)] == []
+    assert "--require-hashes --only-binary :all:" in (ROOT / "tools/setup.sh").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("filename", "may"), [
+    ("x-1.0-py3-none-any.whl", True), ("x-1.0-cp313-cp313-manylinux_2_17_x86_64.whl", True),
+    ("x-1.0-cp311-abi3-manylinux_2_34_aarch64.whl", True), ("x-1.0-cp310-cp310-manylinux_2_17_x86_64.whl", False),
+    ("x-1.0-cp313-cp313t-manylinux_2_17_x86_64.whl", False), ("x-1.0-pp311-pypy311_pp73-macosx_10_9_x86_64.whl", False),
+    ("x-1.0.tar.gz", False), ("x-1.0.zip", False)])
+def test_only_wheels_for_where_it_runs_are_hashed(filename: str, may: bool) -> None:
+    assert fits(filename) is may
 
 
 def test_what_runs_the_functions_in_the_cloud_is_pinned() -> None:

@@ -55,8 +55,11 @@ fi
 
 rm -f "$stamp"
 log=$venv/install.log
-if ! "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
-    -r requirements.txt -r requirements-dev.txt -e '.[cli,dev]' >"$log" 2>&1; then
+# Only the files whose hashes stand in the requirements, and nothing built from source; then this folder itself, by those.
+install() { "$venv/bin/python" -m pip install -qq --disable-pip-version-check "$@" >>"$log" 2>&1; }
+: >"$log"
+if ! install --require-hashes --only-binary :all: -r requirements.txt -r requirements-dev.txt ||
+    ! install --no-deps --no-build-isolation -e .; then
     grep '^ *ERROR' "$log" | head -n 3 >&2
     fail "the packages could not be installed (all of it: $log)." "is your package index reachable? Then again."
 fi
