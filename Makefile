@@ -3,7 +3,7 @@ VENV := .venv$(if $(PYTHON),-$(or $(lastword $(subst python, ,$(notdir $(PYTHON)
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help setup run host test lint types threats docs replay azurite bench bench-peer
+.PHONY: help setup run host test lint types threats docs replay azurite package bench bench-peer
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,9 @@ docs: setup ## write the generated pages: docs/controls.md
 
 replay: setup ## recorded events through the engine, report-only
 	@$(BIN)/guardrail replay recorded/events
+
+package: setup ## what runs in Azure, as one zip: dist/guardrail.zip, the same bytes each time (Python 3.13)
+	@$(BIN)/python -m tools.package
 
 bench: setup ## what an event costs: benchmarks/results.json, and the tables of docs/explanation/performance.md
 	@$(BIN)/python -m benchmarks.bench

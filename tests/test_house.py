@@ -17,13 +17,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from guardrail import settings
+from tools.package import DEPLOYED
 from tools.requirements import fits, lines
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PYTHONS = ("3.11", "3.12", "3.13")
-DEPLOYED = {"function_app.py", "host.json", "requirements.txt", "guardrail.yaml",
-            "guardrail", "detectors", "remediators", "console"}
 
 
 def read_json(name: str) -> Any:
@@ -127,10 +126,10 @@ def test_everything_is_either_deployed_or_ignored() -> None:
     """A new folder is neither until somebody decides."""
     ignored = [line.strip("/").split("*")[0] for line in (ROOT / ".funcignore").read_text("utf-8").splitlines()
                if line and not line.startswith("#")]
-    assert not DEPLOYED & set(ignored)
+    assert not set(DEPLOYED) & set(ignored)
     assert {name for name in DEPLOYED if not (ROOT / name).exists()} == set()
     top = {path.name for path in ROOT.iterdir() if path.suffix != ".md" and not path.name.startswith(".venv")}
-    assert top - DEPLOYED - set(ignored) - {"__pycache__"} == set()
+    assert top - set(DEPLOYED) - set(ignored) - {"__pycache__"} == set()
 
 
 def imports(file: Path) -> set[str]:
