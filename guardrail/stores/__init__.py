@@ -7,7 +7,7 @@ must do alike (joining looks, when one is due, windows, which rejects are kept) 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ CHANGES = 50            # kept in one look
 DEBOUNCE_S, PATIENCE_S, PERSON_S = 5.0, 30.0, 60.0
 REJECTS = 100           # kept an hour
 RAW_BYTES = 8192        # kept of a reject
+OUTBOX = 1000           # records of a case that wait to be told; the oldest are dropped
 
 _WEIGHT = ("event", "due", "sweep", "release", "approval", "person")      # of two reasons the weightier stays
 _PERSONS = _WEIGHT[3:]
@@ -86,6 +87,16 @@ class Store(Protocol):
         """Anchor `number` (from 1, without gaps), recorded in the installation's chain. Errors: Stale."""
 
     def close(self) -> None: ...
+
+
+# Records
+
+def recorded(case: Case, stored: Sequence[StoredRecord], records: Sequence[Record], tells: Set[str]) -> Case:
+    """The case after `records`, which lie in its chain as `stored`; those of the events `tells` wait in its outbox."""
+    if not stored:
+        return case
+    news = tuple(one.seq for one, record in zip(stored, records, strict=True) if record.event in tells)
+    return replace(case, seq=stored[-1].seq, head=stored[-1].hash, outbox=(*case.outbox, *news)[-OUTBOX:])
 
 
 # Looks

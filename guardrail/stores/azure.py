@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import math
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -45,17 +45,20 @@ Found = tuple[Row, Case | Exception, Waiting | None]
 
 
 class AzureStore:
-    """A Store (guardrail.stores.Store). Addresses: of the table and queue service, and of two containers ("": none)."""
+    """A Store (guardrail.stores.Store). Addresses: of the table and queue service, and of two containers ("": none).
+
+    `tells`: events whose records wait in the case's outbox until people were told.
+    """
 
     def __init__(self, tables: str, queues: str, credential: Any, transport: AsyncHttpTransport[Any, Any],
                  clock: Callable[[], datetime], home: ResourceId = HOME, *, anchors: str = "", bodies: str = "",
-                 patience_s: float = PATIENCE_S) -> None:
+                 patience_s: float = PATIENCE_S, tells: Set[str] = frozenset()) -> None:
         self._home, self._clock, self._anchors_at = home, clock, anchors
         self._account = Account(credential, transport, patience_s)
         self._tables = Tables(tables, self._account, bodies)
         made: Any = QueueClient         # its stubs say none of the pipeline's options
         self._queue: QueueClient = made(queues, QUEUE, **self._account.options(queues))
-        self._parts = Partitions(self._tables)
+        self._parts = Partitions(self._tables, tells)
         self._taken = dict[str, tuple[str, list[float]]]()
         self._ahead = dict[str, tuple[float, Rows]]()
         self._made: Anchors | None = None
@@ -92,9 +95,9 @@ class AzureStore:
             seen = await self._parts.see(key, case.resource, look, row)
         elif seen is None or seen.etag != was:
             seen = Seen(etag=was)
+        case, entities = self._parts.committed(key, case, records, by)
         if rows.is_open(case) and not seen.open and seen.due is None:
             await self._index(key, case.resource, seen, NEVER)
-        case, entities = self._parts.committed(key, case, records, by)
         for turn in TRIES:
             await spread(turn)
             waiting = seen.waiting.answered(answered, now) if answered and seen.waiting else None
@@ -320,7 +323,9 @@ class AzureStore:
             batch = [(state, etag_of(row)), *(({"PartitionKey": key, **one}, "") for one in more)]
             if records:
                 case, _ = await self.load(self._home)
-                _, (first, *others) = self._parts.committed(key, case, records, by)
+                case, (first, *others) = self._parts.committed(key, case, records, by)
+                if case.outbox:
+                    await self._index(key, self._home, self._parts.seen[key], NEVER)
                 batch += [(first, case.etag), *((one, "") for one in others)]
             try:
                 await self._tables.write(CASES, batch)

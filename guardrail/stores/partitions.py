@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
 from guardrail.chain import append
 from guardrail.errors import Malformed
 from guardrail.ids import ResourceId
-from guardrail.stores import V, Waiting, rows
+from guardrail.stores import V, Waiting, recorded, rows
 from guardrail.stores.tables import Row, Tables, etag_of
 from guardrail.values import Case, Record
 
@@ -36,8 +36,8 @@ class Seen:
 
 
 class Partitions:
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, tells: Set[str] = frozenset()) -> None:
+        self._tables, self._tells = tables, tells
         self.seen = dict[str, Seen]()
 
     async def both(self, key: str) -> Rows:
@@ -74,8 +74,7 @@ class Partitions:
                     for name, body in rows.record_rows(stored)]
         if entities and not case.seq:
             entities[0]["first"] = True
-        if stored:
-            case = replace(case, seq=stored[-1].seq, head=stored[-1].hash)
+        case = recorded(case, stored, records, self._tells)
         row = {"PartitionKey": key, "RowKey": "case", "v": V, "resource": case.resource, "seq": case.seq, "head": case.head,
                "open": rows.is_open(case), "by": by, **rows.packed(rows.case_body(case))}
         return case, [row, *entities]

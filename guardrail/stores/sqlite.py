@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -23,7 +23,7 @@ from guardrail.errors import Held, Malformed, Stale, StoreDown
 from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
-from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, window
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, recorded, window
 from guardrail.stores.rows import case_body, case_of, decode, is_open, known, look_body, look_of
 from guardrail.values import Case, Look, Record, to_json
 
@@ -60,11 +60,14 @@ _CHAINS = """WITH RECURSIVE
 
 
 class SqliteStore:
-    """A Store (guardrail.stores.Store). `home`: the installation's own case; `clock`: the time in UTC."""
+    """A Store (guardrail.stores.Store). `home`: the installation's own case; `clock`: the time in UTC.
+
+    `tells`: events whose records wait in the case's outbox until people were told.
+    """
 
     def __init__(self, path: str | Path, clock: Callable[[], datetime], home: ResourceId = HOME, *,
-                 durable: bool = True) -> None:
-        self._home, self._clock, self._lock = home, clock, threading.Lock()
+                 durable: bool = True, tells: Set[str] = frozenset()) -> None:
+        self._home, self._clock, self._lock, self._tells = home, clock, threading.Lock(), tells
         self._durable = durable
         try:
             if str(path) != ":memory:":
@@ -154,9 +157,8 @@ class SqliteStore:
             known(row[0], "case", case.resource)
             if str(row[1]) != case.etag:
                 raise Stale(f"the case of {case.resource} is at {row[1] or 'none'}, not {case.etag or 'none'}")
-            seq, head = _add_records(db, key, case.resource, row[2], row[3], records)
-            case = replace(case, seq=seq, head=head, etag=str(int(row[1] or 0) + 1))
-            _put_case(db, key, case)
+            case = replace(case, seq=row[2], head=row[3], etag=str(int(row[1] or 0) + 1))
+            case = self._put(db, key, case, records)
             waiting = _waiting(db, key, case.resource) if answered else None
             if answered and waiting:
                 _put_waiting(db, key, waiting.answered(answered, now))
@@ -195,8 +197,17 @@ class SqliteStore:
         key = chain_key(self._home)
         row = db.execute("SELECT v, resource, etag, seq, head, body FROM cases WHERE key = ?", (key,)).fetchone()
         case = _case(*row) if row else Case(self._home)
-        seq, head = _add_records(db, key, self._home, case.seq, case.head, records)
-        _put_case(db, key, replace(case, seq=seq, head=head, etag=str(int(case.etag or 0) + 1)))
+        self._put(db, key, replace(case, etag=str(int(case.etag or 0) + 1)), records)
+
+    def _put(self, db: sqlite3.Connection, key: str, case: Case, records: Sequence[Record]) -> Case:
+        """Records and the row of their case, inside a transaction."""
+        stored = append(case.seq, case.head, records)
+        db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
+                       [(key, one.seq, V, case.resource, one.hash, one.body) for one in stored])
+        case = recorded(case, stored, records, self._tells)
+        db.execute("INSERT OR REPLACE INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                   (key, V, case.resource, int(case.etag), case.seq, case.head, is_open(case), case_body(case)))
+        return case
 
     # looks
 
@@ -284,19 +295,6 @@ class SqliteStore:
 
 def _case(v: int, resource: str, etag: int, seq: int, head: str, body: bytes) -> Case:
     return case_of(v, resource, str(etag), seq, head, body)
-
-
-def _put_case(db: sqlite3.Connection, key: str, case: Case) -> None:
-    db.execute("INSERT OR REPLACE INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-               (key, V, case.resource, int(case.etag), case.seq, case.head, is_open(case), case_body(case)))
-
-
-def _add_records(db: sqlite3.Connection, key: str, resource: ResourceId, seq: int, head: str,
-                 records: Sequence[Record]) -> tuple[int, str]:
-    stored = append(seq, head, records)
-    db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
-                   [(key, one.seq, V, resource, one.hash, one.body) for one in stored])
-    return (stored[-1].seq, stored[-1].hash) if stored else (seq, head)
 
 
 def _waiting(db: sqlite3.Connection, key: str, resource: ResourceId) -> Waiting | None:

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-Open = Callable[[], Store]      # opens the same store once more, as another worker would
+Open = Callable[..., Store]     # opens the same store once more, as another worker would; options are both stores'
 Opener = Callable[[pytest.FixtureRequest, Path, Clock], AbstractAsyncContextManager[Open]]
 
 
@@ -33,8 +34,8 @@ Opener = Callable[[pytest.FixtureRequest, Path, Clock], AbstractAsyncContextMana
 async def sqlite(request: pytest.FixtureRequest, place: Path, clock: Clock) -> AsyncIterator[Open]:
     opened: list[Store] = []
 
-    def open_one() -> Store:
-        opened.append(SqliteStore(place / "guardrail.db", clock, durable=False))
+    def open_one(**options: Any) -> Store:
+        opened.append(SqliteStore(place / "guardrail.db", clock, durable=False, **options))
         return opened[-1]
 
     yield open_one

@@ -30,7 +30,7 @@ GROUP = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-a
 ACCOUNT = ResourceId(f"{GROUP}/providers/Microsoft.Storage/storageAccounts/stmltrain")
 TYPE = "Microsoft.Storage/storageAccounts"
 VAULT = ResourceId(f"{GROUP}/providers/Microsoft.KeyVault/vaults/kv-ai-dev")
-Open = Callable[[], Store]
+Open = Callable[..., Store]
 
 
 def record(event: str = "change.seen", **detail: Any) -> Record:
@@ -54,6 +54,25 @@ async def every(items: AsyncIterator[Any]) -> list[Any]:
 
 
 # Cases and records
+
+async def test_what_people_are_told_waits_in_its_case_until_it_is_taken_out(reopen: Open) -> None:
+    """Whichever way a record came in; the case is found among the open ones for nothing else."""
+    store, told = reopen(tells=frozenset({"told", "change.rejected"})), record("told")
+    first = await store.commit(Case(ACCOUNT), record(), told, record(), told)
+    assert first.outbox == (2, 4)
+    assert (await store.commit(first, told, record())).outbox == (2, 4, 5)
+    await store.set_rules(await store.rules(), record(), told)
+    await store.add_anchor(1, b"one", told, record())
+    await store.reject(b"{}", "no event")
+    home, _ = await reopen().load(HOME)
+    events = [(one.seq, json.loads(one.body)["event"]) for one in await store.records(HOME)]
+    assert home.outbox == tuple(seq for seq, name in events if name in ("told", "change.rejected"))
+    assert len(home.outbox) == 3
+    assert {case.resource: case.outbox async for case in reopen().open_cases()} == {ACCOUNT: (2, 4, 5), HOME: home.outbox}
+    silent = await reopen().commit(replace(home, outbox=()), told)
+    assert silent.outbox == ()
+    assert [case.resource async for case in reopen().open_cases()] == [ACCOUNT]
+
 
 PLAN = Plan(ACCOUNT, "one life", "fix", (Edit("a", ABSENT, {"x": 1}), Edit("b", "Enabled", ABSENT)), ("c",))
 APPROVAL = Approval("approver", AT, PLAN.hash, "policy", "1.0")
