@@ -6,7 +6,7 @@ The only module that knows detectors and remediators.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from detectors import CONTROLS as CONTROLS
 from guardrail import events, ids, logs, policy, policy_file
 from guardrail.errors import ConfigError, GuardrailError, Malformed, Retryable
 from guardrail.ids import ResourceId
+from guardrail.messages import TOLD
 from guardrail.paths import fold as fold_text
 from guardrail.settings import Settings
 from guardrail.stores import Store
 from guardrail.turn import Engine
-from guardrail.values import Change, Look, Record
+from guardrail.values import Case, Change, Look, Record
 from remediators import TYPES as TYPES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,9 +111,22 @@ class Guardrail:
         logs.told(record, resource)
 
     async def tend(self) -> None:
+        await self._tell(await self._tend())
+
+    async def _tend(self) -> list[Case]:
         from guardrail.tend import tend
 
-        await tend(self.engine)
+        return await tend(self.engine)
+
+    async def _tell(self, cases: Sequence[Case]) -> None:
+        """After everything else, for receivers may be slow."""
+        if cases:
+            from guardrail.notify import deliver
+
+            try:
+                await deliver(self.engine, cases)
+            except Exception as error:  # noqa: BLE001  what people are told holds up nothing
+                logs.line("message.failed", error=repr(error), exc_info=error)
 
     async def sweep(self) -> None:
         from guardrail.sweep import sweep
@@ -146,16 +160,22 @@ class Guardrail:
 
         Ends by cancellation, or at rest once `stop` is set: requests in hand are finished first.
         """
-        tended = 0.0
-        while stop is None or not stop.is_set():
-            try:
-                if asyncio.get_running_loop().time() - tended > tend_every_s:
-                    await self.tend()
-                    tended = asyncio.get_running_loop().time()
-                if not await self.settle():
-                    await asyncio.sleep(IDLE_S)
-            except Retryable as error:      # the store did not answer
-                await asyncio.sleep(min(error.after_s, 5))
+        tended, telling = 0.0, asyncio.create_task(self._tell(()))
+        try:
+            while stop is None or not stop.is_set():
+                try:
+                    if asyncio.get_running_loop().time() - tended > tend_every_s:
+                        cases = await self._tend()
+                        if telling.done():      # beside the looks: a slow receiver holds up none
+                            telling = asyncio.create_task(self._tell(cases))
+                        tended = asyncio.get_running_loop().time()
+                    if not await self.settle():
+                        await asyncio.sleep(IDLE_S)
+                except Retryable as error:      # the store did not answer
+                    await asyncio.sleep(min(error.after_s, 5))
+            await telling
+        finally:
+            telling.cancel()
 
     async def close(self) -> None:
         await self.engine.arm.clients.close()
@@ -167,6 +187,7 @@ def build(settings: Settings, *, store: Store | None = None, clock: Callable[[],
     """A Guardrail from its settings. Errors: ConfigError, before any event is looked at."""
     from azure.core.pipeline.transport import AioHttpTransport
 
+    from guardrail import channels
     from guardrail.arm import Arm, Budget
     from guardrail.transport import Clients
 
@@ -174,9 +195,11 @@ def build(settings: Settings, *, store: Store | None = None, clock: Callable[[],
     # a proxy of the environment may stand before Azure, and never before a simulator on loopback
     transport = AioHttpTransport(use_env_settings=not settings.is_simulated)
     credential = _Credential()
+    told = channels.connect(settings, credential)
     clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", credential, transport)
     engine = Engine(
         store=store or open_store(settings, clock, credential, transport), arm=Arm(clients, budget or Budget), policy=loaded,
+        channels=told, url=settings.url, is_simulated=settings.is_simulated,
         ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
         types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions)
     return Guardrail(settings, engine)
@@ -204,14 +227,20 @@ def open_store(settings: Settings, clock: Callable[[], datetime] = now, credenti
         try:
             return AzureStore(
                 settings.store, settings.queue, credential or _Credential(), transport or AioHttpTransport(), clock,
-                anchors=settings.anchors, bodies=settings.bodies)
+                anchors=settings.anchors, bodies=settings.bodies, tells=_tells(settings))
         except ValueError as error:     # a token goes over https only, so says the SDK
             raise ConfigError("app settings", "GUARDRAIL_STORE", settings.store, "write https addresses.") from error
     from guardrail.stores.sqlite import SqliteStore
 
     path = ROOT / settings.store
     path.parent.mkdir(parents=True, exist_ok=True)
-    return SqliteStore(path, clock)
+    return SqliteStore(path, clock, tells=_tells(settings))
+
+
+def _tells(settings: Settings) -> frozenset[str]:
+    """The events that people are told, if there is anybody to tell; front cannot know that, so hands take out its own."""
+    is_told = settings.part == "front" or settings.topic or settings.teams or settings.slack or settings.webhook
+    return TOLD if is_told else frozenset()
 
 
 class _Credential:

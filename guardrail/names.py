@@ -37,3 +37,8 @@ def record_id(hash: str) -> str:
 def chain_key(resource: ResourceId) -> str:
     """The key of a resource's rows and of its chain: SHA-256 of the folded id, 64 hex digits."""
     return hashlib.sha256(fold(resource).encode()).hexdigest()
+
+
+def message_id(resource: ResourceId, seq: int) -> str:
+    """Of the oldest record that the message speaks for: told twice it is the same, so that a receiver can drop one."""
+    return _name("msg", fold(resource), seq)

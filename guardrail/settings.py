@@ -114,11 +114,12 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     "APPROVERS": (_GUID, "a group's object id"),
     "URL": (rf"(?:{_HTTPS}|{_LOOPBACK})/?", "the console's https address, without a path"),
     "TOPIC": (rf"{_HTTPS}/[^\s?#@]+", "a topic's https endpoint"),
+    **dict.fromkeys(("TEAMS", "SLACK", "WEBHOOK"), (rf"{_HTTPS}/[^\s#]*", "an https address")),
     "SWEEP": (rf"{_FIELD}(?: {_FIELD}){{5}}", "six fields: second minute hour day month weekday"),
     "PROBE": ("on|off", "on or off"),
     "LOG_LEVEL": ("debug|info|warning|error", "debug, info, warning or error"),
 }
-_FREE = ("GROUP", "CLOUD", "POLICY", "AUDIENCE", "TEAMS", "SLACK", "WEBHOOK", "WEBHOOK_KEY")
+_FREE = ("GROUP", "CLOUD", "POLICY", "AUDIENCE", "WEBHOOK_KEY")
 NAMES = (*_FORMS, *_FREE)
 SECRET = ("TEAMS", "SLACK", "WEBHOOK", "WEBHOOK_KEY")
 _FOLDED = ("PART", "CEILING", "TENANT", "APPROVERS", "LOG_LEVEL")
@@ -202,5 +203,7 @@ def _missing(settings: Settings, given: Mapping[str, str]) -> Iterable[tuple[str
     for name in ("TENANT", "GROUP") if settings.in_azure else ():
         if name not in given:
             yield PREFIX + name, "mandatory in Azure."
+    if settings.webhook and not settings.webhook_key:
+        yield PREFIX + "WEBHOOK_KEY", "name the key that signs what goes to your webhook: by nothing else can it know us."
     if settings.in_azure and settings.part != "hands" and "AUDIENCE" not in given:
         yield PREFIX + "AUDIENCE", "mandatory in Azure: what the console's tokens must be for."

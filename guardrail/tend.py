@@ -10,26 +10,32 @@ from guardrail.errors import Stale
 from guardrail.stores import HOME
 from guardrail.sweep import sweep
 from guardrail.turn import Engine
-from guardrail.values import Look
+from guardrail.values import Case, Look
 
 ANCHOR_EVERY = timedelta(minutes=5)
 
 
-async def tend(engine: Engine) -> None:
-    """Rows are the truth and messages a nudge: this nudges again. Errors: StoreDown."""
+async def tend(engine: Engine) -> list[Case]:
+    """Rows are the truth and messages a nudge: this nudges again. Returns the cases with something to tell people.
+
+    Errors: StoreDown.
+    """
     now = engine.clock()
     await switches.expire(engine)
-    asked = False
+    asked, untold = False, list[Case]()
     async for case in engine.store.open_cases():
         asked = await wishes.wants_sweep(engine, case) or asked
         if case.due is not None and case.due <= now and not case.stuck:     # those the sweep looks at, hourly
             await engine.store.send(Look(case.resource, "due"))
+        if case.outbox:
+            untold.append(case)
     await engine.store.nudge()
     if await engine.store.take(f"anchor/{HOME}", 1, ANCHOR_EVERY.total_seconds()):
         with contextlib.suppress(Stale):        # another worker was faster
             await anchor(engine, now)
     if asked:
         await sweep(engine)
+    return untold
 
 
 async def anchor(engine: Engine, now: datetime) -> None:

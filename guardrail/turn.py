@@ -38,6 +38,7 @@ from guardrail.values import (
 
 if TYPE_CHECKING:       # azure.core costs a tenth of a second, which `guardrail scan` need not pay
     from guardrail.arm import Arm
+    from guardrail.channels import Channel
 
 RULES_FOR_S = 5
 ACTORS_KEPT = 50
@@ -57,6 +58,10 @@ class Engine:
     types: Mapping[str, ResourceType]               # by folded name
     clock: Callable[[], datetime]
     subscriptions: frozenset[str] = frozenset()     # guarded ones, folded
+    channels: tuple[Channel, ...] = ()              # who is told what happens
+    url: str = ""                                   # of the console, for the one link of a message
+    is_simulated: bool = False
+    unwritten: dict[ResourceId, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)     # told, not yet recorded
     _rules: tuple[policies.Rules, datetime] | None = None
     _on: dict[str, tuple[Control, ...]] = field(default_factory=dict)
 

@@ -179,10 +179,12 @@ def moved(value: Any, subscription: str) -> Any:
 
 @asynccontextmanager
 async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", switch: str = "policy",
-                proven: Sequence[str] = (), part: str = "all", store: Stores | None = None) -> AsyncIterator[World]:
+                proven: Sequence[str] = (), part: str = "all", store: Stores | None = None,
+                settings: Mapping[str, str] = {}) -> AsyncIterator[World]:
     """The world, and everything ended afterwards. `proven`: types whose PUT counts as proven (settled question 13).
 
     `store`: where it keeps its rows, given the world's clock; without it what `--store` says, SQLite in `folder`.
+    `settings`: more of them.
     """
     clock = Clock()
     store = store or STORES[0]
@@ -193,10 +195,10 @@ async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", s
         identity = {"IDENTITY_ENDPOINT": f"{sim.url}/msi/token", "IDENTITY_HEADER": "guardrail"}
         before = {name: os.environ.get(name) for name in identity}
         os.environ.update(identity)
-        settings = read({
+        found = read({
             "GUARDRAIL_SUBSCRIPTIONS": f"{DEV},{PROD}", "GUARDRAIL_CLOUD": sim.url, "GUARDRAIL_CEILING": ceiling,
-            "GUARDRAIL_PART": part, "GUARDRAIL_STORE": str(folder / "guardrail.db"), **identity})
-        guardrail = app.build(settings, store=open_store(), clock=clock, budget=lambda: Budget(1e9, 1e9))
+            "GUARDRAIL_PART": part, "GUARDRAIL_STORE": str(folder / "guardrail.db"), **identity, **settings})
+        guardrail = app.build(found, store=open_store(), clock=clock, budget=lambda: Budget(1e9, 1e9))
         guardrail.engine.policy = policy_file.load(policy.encode(), "test policy")
         here = World(sim, guardrail, clock, open_store)
         await here.rules(switch=switch, proven=frozenset(fold(ResourceId(name)) for name in proven))
