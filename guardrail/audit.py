@@ -68,6 +68,14 @@ class AnchorLine(msgspec.Struct, frozen=True):
     moved: tuple[tuple[str, int, str], ...]     # resource, seq, head
 
 
+class _Named(msgspec.Struct, frozen=True):
+    """What a verifier needs of a record. The first ones that were ever written do not name their resource."""
+
+    event: str = ""
+    resource: str = ""
+    detail: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 # Writing
 
 async def anchor(store: Store, at: datetime) -> bytes:
@@ -208,7 +216,7 @@ class Verifier:
                     self._record(fields["resource"], fields["seq"], fields["hash"], _bytes(fields["body"]))
                 case kind:
                     self._broken.append(Broken("", 0, f"line {self._lines} is of no known kind: {kind!r}"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             self._broken.append(Broken("", 0, f"line {self._lines} cannot be read: {error!r}"))
 
     def _anchor(self, raw: bytes) -> None:
@@ -243,10 +251,16 @@ class Verifier:
         elif anchored != hash:
             chain.breaks(seq, f"record {seq} is not the one that was anchored", anchored, hash)
         chain.at, chain.hash = seq, hash
-        if b'"anchor.written"' in body:
-            record = json.loads(body)
-            if record["event"] == "anchor.written":
-                self._written[record["detail"]["n"]] = record["detail"]["root"]
+        try:
+            record = msgspec.json.decode(body, type=_Named)
+        except (ValueError, RecursionError):
+            chain.breaks(seq, f"record {seq} cannot be read")
+            return
+        if record.resource and chain_key(ResourceId(record.resource)) != key:
+            chain.breaks(seq, f"record {seq} is one of {record.resource}")
+        if record.event == "anchor.written":
+            detail = msgspec.json.decode(record.detail)
+            self._written[detail["n"]] = detail["root"]
 
     def report(self) -> Report:
         for key, chain in self._chains.items():

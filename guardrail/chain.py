@@ -22,7 +22,7 @@ class StoredRecord:
     """A record as it lies in the store."""
 
     seq: int            # from 1, without gaps
-    body: bytes         # {"v":1,"seq":…,"event":…,…}: sorted JSON, exactly as it was hashed
+    body: bytes         # {"v":1,"seq":…,"event":…,"resource":…,…}: sorted JSON, exactly as it was hashed
     hash: str
 
 
@@ -40,15 +40,18 @@ def follow(previous: str, body: bytes) -> str:
     return hashlib.sha256(previous.encode() + body).hexdigest()
 
 
-def append(seq: int, head: str, records: Iterable[Record]) -> list[StoredRecord]:
-    """`records` as they follow record `seq` with hash `head` ("" before the first). Secrets are left out here."""
+def append(resource: ResourceId, seq: int, head: str, records: Iterable[Record]) -> list[StoredRecord]:
+    """`records` of `resource` as they follow record `seq` with hash `head` ("" before the first). Secrets are left out here.
+
+    Each one names its resource, so that a chain cannot pass for that of another.
+    """
     stored = list[StoredRecord]()
     head = head or ZERO
     for number, record in enumerate(records, seq + 1):
         body = to_json({
             "v": 1, "seq": number, "event": record.event, "at": record.at, "actor": redact(record.actor),
             "correlation_id": redact(record.correlation_id), "mode": record.mode, "policy_hash": record.policy_hash,
-            "detail": redact(record.detail),
+            "detail": redact(record.detail), "resource": resource,
         })
         head = follow(head, body)
         stored.append(StoredRecord(number, body, head))

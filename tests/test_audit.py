@@ -167,7 +167,7 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], None], str, int, str]] = {
     "a tail cut and the head set back": (
         lambda path: recompute(path, ACCOUNT, 7, drop=True), ACCOUNT, 8, "record 8 was anchored and is missing"),
     "two chains swapped": (
-        swap, ACCOUNT, 5, "record 5 is not the one that was anchored"),
+        swap, ACCOUNT, 1, f"record 1 is one of {VAULT}"),
     "an anchor": (
         lambda path: sql(path, ("UPDATE anchors SET line = replace(line, '\"heads\":2', '\"heads\":1')", ())),
         "", 2, "anchor 2 does not follow the one before"),
@@ -192,6 +192,47 @@ async def test_one_tampering_is_named(store: SqliteStore, path: Path, what: str)
         assert not report.ok
         assert (resource, seq) in [(one.resource, one.seq) for one in report.broken if why in one.why], report.broken
     assert report.intact >= report.chains - (2 if "two chains" in what else 1)
+
+
+@pytest.mark.threat("C3")
+async def test_two_equal_chains_swapped_before_any_anchor_are_named(store: SqliteStore, path: Path) -> None:
+    """Same events, same length, each in order: only the resource in each record tells them apart."""
+    for resource in (ACCOUNT, VAULT):
+        case, _ = await store.load(resource)
+        await store.commit(case, Record("change.seen", AT, "unknown", "", "report", "", {"n": 1}))
+    swap(path)
+    report = await audit.verify_store(store)
+    assert {(one.resource, one.seq, one.why) for one in report.broken} == {
+        (ACCOUNT, 1, f"record 1 is one of {VAULT}"), (VAULT, 1, f"record 1 is one of {ACCOUNT}")}
+    assert report.intact == 0
+
+
+def without_resource(path: Path) -> None:
+    """Every record as the first ones were written, and every hash, head and anchor as they were then."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for key, _ in db.execute("SELECT key, seq FROM cases").fetchall():
+            head = ZERO
+            for seq, body in db.execute("SELECT seq, body FROM records WHERE key = ? ORDER BY seq", (key,)).fetchall():
+                fields = json.loads(body)
+                del fields["resource"]
+                body = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+                head = follow(head, body)
+                db.execute("UPDATE records SET body = ?, hash = ? WHERE key = ? AND seq = ?", (body, head, key, seq))
+            db.execute("UPDATE cases SET head = ? WHERE key = ?", (head, key))
+
+
+@pytest.mark.threat("C3", "R38")
+async def test_records_that_name_no_resource_still_verify_and_go_on(store: SqliteStore, path: Path) -> None:
+    await write(store, ACCOUNT, 5)
+    await write(store, VAULT, 3)
+    without_resource(path)
+    assert (await audit.verify_store(store)).ok
+    await audit.anchor(store, AT)
+    await write(store, ACCOUNT, 1, 5)
+    report = await audit.verify_store(store)
+    assert (report.ok, report.records) == (True, 10)
+    swap(path)
+    assert [(one.resource, one.seq) for one in (await audit.verify_store(store)).broken] == [(ACCOUNT, 5), (VAULT, 3)]
 
 
 @pytest.mark.threat("C3", "C4")
@@ -360,5 +401,5 @@ def test_the_page_shows_a_record_as_it_is_stored() -> None:
     fields = json.loads(shown)
     record = Record(fields["event"], datetime.fromisoformat(fields["at"]), *(
         fields[name] for name in ("actor", "correlation_id", "mode", "policy_hash", "detail")))
-    (stored,) = append(fields["seq"] - 1, "", [record])
+    (stored,) = append(fields["resource"], fields["seq"] - 1, "", [record])
     assert stored.body.decode() == shown

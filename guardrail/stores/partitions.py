@@ -69,7 +69,7 @@ class Partitions:
 
     def committed(self, key: str, case: Case, records: Sequence[Record], by: str) -> tuple[Case, list[dict[str, Any]]]:
         """The case after `records`, and its rows: that of the case first."""
-        stored = append(case.seq, case.head, records)
+        stored = append(case.resource, case.seq, case.head, records)
         entities = [{"PartitionKey": key, "RowKey": name, "v": V, "resource": case.resource, **rows.packed(body)}
                     for name, body in rows.record_rows(stored)]
         if entities and not case.seq:

@@ -201,7 +201,7 @@ class SqliteStore:
 
     def _put(self, db: sqlite3.Connection, key: str, case: Case, records: Sequence[Record]) -> Case:
         """Records and the row of their case, inside a transaction."""
-        stored = append(case.seq, case.head, records)
+        stored = append(case.resource, case.seq, case.head, records)
         db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
                        [(key, one.seq, V, case.resource, one.hash, one.body) for one in stored])
         case = recorded(case, stored, records, self._tells)

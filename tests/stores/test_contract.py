@@ -125,7 +125,8 @@ async def test_records_are_chained_over_the_bytes_as_stored(store: Store) -> Non
     assert (kept.seq, kept.head) == (3, head)
     assert json.loads(records[1].body) == {
         "v": 1, "seq": 2, "event": "finding.raised", "at": "2026-11-24T19:00:00Z", "actor": "guardrail",
-        "correlation_id": "5b1e", "mode": "report", "policy_hash": "7f3a", "detail": {"observed": "Enabled"}}
+        "correlation_id": "5b1e", "mode": "report", "policy_hash": "7f3a", "resource": ACCOUNT,
+        "detail": {"observed": "Enabled"}}
     assert json.loads(records[2].body)["detail"] == {}
     assert list(await store.records(ACCOUNT, after=2)) == list(records[2:])
 
