@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
 from cli import target
 from cli.actions import told
-from cli.findings import known
-from cli.output import Code, Ended, ago, count, emit, mark, say, stamp, tell, text
-from cli.scan import formats
+from cli.findings import age, known
+from cli.output import Code, Ended, ago, count, emit, emit_json, mark, say, stamp, tell, text
+from cli.scan import OCSF_CLASS, formats
 from console import views
-from guardrail import audit, names
+from guardrail import app, audit, names, ocsf
 from guardrail.ids import ResourceId
 from guardrail.stores import Store
 
@@ -40,50 +43,86 @@ async def _entries(store: Store, resource: str) -> list[views.Entry]:
     return await views.timeline(store, ResourceId(await known(store, resource)))
 
 
-@group.command("verify", epilog=text("guardrail audit verify", "guardrail audit verify export.jsonl", exits=(0, 1, 6)))
+@group.command("verify", epilog=text("guardrail audit verify", "guardrail audit verify export.jsonl --anchors kept.jsonl",
+                                     exits=(0, 1, 6)))
 def verify(
     file: Annotated[str, typer.Argument(metavar="[FILE]", help="An export; without: the local store.")] = "",
-    anchors: Annotated[str, typer.Option(metavar="FILE", help="Anchor lines that were kept elsewhere.")] = "",
+    anchors: Annotated[str, typer.Option(metavar="FILE", help="Anchors kept elsewhere: their lines, or an older export.")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help="table (in words) or json.")] = "table",
 ) -> None:
     """Follows every chain of records, and compares their heads with the anchors."""
-    kept = _lines(anchors) if anchors else []
+    formats(output, ("table", "json"))
+    kept = audit.anchor_lines(_lines(anchors)) if anchors else []
     if file:
         say(f"target: export {file}")
         report = audit.verify(_lines(file), kept)
     else:
         report = target.with_store(lambda store: audit.verify_store(store, kept))
-    kinds = "" if kept else " Anchors and records lie in the same place: keep a copy of the anchors elsewhere."
+    if output == "json":
+        emit_json(views.report(report))
+    else:
+        _tell(report, is_kept=bool(kept))
+    if not report.ok:
+        raise Ended(Code.BROKEN_CHAIN, f"{count(len(report.broken), 'place')} where somebody touched the records. "
+                                       "What to do: docs/how-to/prove-it.md")
+
+
+def _tell(report: audit.Report, *, is_kept: bool) -> None:
     newest = f", newest anchor {ago(report.newest_anchor)}" if report.anchors else ", no anchor yet"
-    line = f"{count(report.records, 'record')}, {report.intact} of {count(report.chains, 'chain')} intact{newest}"
-    if report.ok:
-        tell(f"{mark('done')} {line}")
-        say(kinds.strip())
-        return
+    tell(f"{mark('done')} {count(report.records, 'record')}, {report.intact} of {count(report.chains, 'chain')} intact{newest}")
     for one in report.broken:
         tell(f"{mark('failed')} {one}")
-    raise Ended(Code.BROKEN_CHAIN, f"{line}: somebody touched the records.")
+    if report.ok and not is_kept:
+        say("Anchors and records lie in the same place: keep a copy of the anchors elsewhere.")
 
 
-def _lines(file: str) -> list[bytes]:
+def _lines(file: str) -> Iterator[bytes]:
     try:
-        return Path(file).read_bytes().splitlines()
+        with Path(file).open("rb") as opened:
+            for line in opened:
+                yield line.rstrip(b"\r\n")
     except OSError as error:
         raise Ended(Code.USAGE, f"{file}: {error.strerror}. cure: name an export that can be read.") from error
 
 
-@group.command("export", epilog=text("guardrail audit export --out export.jsonl", "guardrail audit export > export.jsonl"))
-def export(out: Annotated[str, typer.Option(metavar="FILE", help="Without: stdout.")] = "") -> None:
+@group.command("export", epilog=text("guardrail audit export --out export.jsonl", "guardrail audit export --since 7d -o ocsf"))
+def export(
+    out: Annotated[str, typer.Option(metavar="FILE", help="Without: stdout.")] = "",
+    since: Annotated[str, typer.Option(metavar="AGE|TIME", help="Not what is older: 7d, or 2026-11-01.")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help="jsonl, or ocsf: for a SIEM, proves nothing.")] = "jsonl",
+    ocsf_class: Annotated[int, typer.Option(metavar="2004|2003", help=OCSF_CLASS)] = ocsf.DETECTION,
+) -> None:
     """Writes all records and anchors as JSON lines that `audit verify FILE` can follow anywhere."""
-    lines = target.with_store(_export)
-    whole = b"".join(line + b"\n" for line in lines)
-    if out:
-        Path(out).write_bytes(whole)
-        say(f"{count(len(lines), 'line')} in {out}. Check them anywhere: guardrail audit verify {out}")
-    else:
-        import sys
+    formats(output, ("jsonl", "ocsf"), ocsf_class)
+    first = _time(since) if since else None
 
-        sys.stdout.buffer.write(whole)
+    async def written(store: Store, into: BinaryIO) -> int:
+        lines, number = audit.export_ocsf(store, first, ocsf_class) if output == "ocsf" else audit.export(store, first), 0
+        async for line in lines:
+            into.write(line + b"\n")
+            number += 1
+        return number
+
+    if not out:
+        target.with_store(lambda store: written(store, sys.stdout.buffer))
+        return
+    part = Path(f"{out}.part")      # half an export never stands under the name of a whole one
+    try:
+        with part.open("wb") as into:
+            number = target.with_store(lambda store: written(store, into))
+        part.replace(out)
+    except OSError as error:
+        raise Ended(Code.UNFINISHED, f"{out}: {error.strerror}. cure: name a file that can be written.") from error
+    finally:
+        part.unlink(missing_ok=True)
+    cure = "" if output == "ocsf" else f" Check them anywhere: guardrail audit verify {out}"
+    say(f"{count(number, 'line')} in {out}.{cure}")
 
 
-async def _export(store: Store) -> list[bytes]:
-    return [line async for line in audit.export(store)]
+def _time(word: str) -> datetime:
+    """Of a date, a time with its zone, or an age before now. Errors: Ended."""
+    try:
+        at = datetime.fromisoformat(word)
+    except ValueError:
+        return app.now() - age(word)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from cli import target
-from cli.output import Code, Ended, ago, count, emit, nearest, tell, text, value
-from cli.scan import formats, short
+from cli.output import Code, Ended, ago, count, emit, emit_lines, nearest, tell, text, value
+from cli.scan import FORMATS, OCSF_CLASS, formats, short
 from console import views
-from guardrail import app, ids
+from guardrail import app, ids, ocsf
 from guardrail.policy_schema import seconds
 from guardrail.stores import Store
 from guardrail.values import SEVERITIES
@@ -19,16 +19,17 @@ from guardrail.values import SEVERITIES
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What is wrong, as the store knows it.")
 
 
-@group.command("list", epilog=text("guardrail findings list", "guardrail findings list --severity high --since 2h -o json"))
+@group.command("list", epilog=text("guardrail findings list", "guardrail findings list --severity high --since 2h -o ocsf"))
 def listed(
     is_open: Annotated[bool, typer.Option("--open", help="Only what stands open; cleared ones stand in audit show.")] = True,
     severity: Annotated[str, typer.Option(help="Of this severity or worse.")] = "",
     since: Annotated[str, typer.Option(metavar="AGE", help="Raised within 30m, 2h, 7d.")] = "",
-    output: Annotated[str, typer.Option("-o", "--output", help="table, json or csv.")] = "table",
+    output: Annotated[str, typer.Option("-o", "--output", help="table, json, csv or ocsf.")] = "table",
     query: Annotated[str, typer.Option(help="JMESPath, with -o json.")] = "",
+    ocsf_class: Annotated[int, typer.Option(metavar="2004|2003", help=OCSF_CLASS)] = ocsf.DETECTION,
 ) -> None:
     """Lists the open findings, the worst first."""
-    formats(output)
+    formats(output, (*FORMATS, "ocsf"), ocsf_class)
     rows = target.with_store(views.findings)
     if severity:
         if severity not in SEVERITIES:
@@ -37,6 +38,9 @@ def listed(
     if since:
         first = app.now() - age(since)
         rows = [row for row in rows if row.get("since", first) >= first]
+    if output == "ocsf":
+        emit_lines((ocsf.finding(row, row.get("since") or app.now(), ocsf_class) for row in rows), query)
+        return
     shown = rows if output == "json" else [row | {
         "resource": short(row["resource_id"], row["path"]), "now": _now(row), "mode": row.get("decision", {}).get("mode", "")}
         for row in map(dict, rows)]

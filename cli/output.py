@@ -186,9 +186,20 @@ def emit_json(answer: Any, query: str = "") -> None:
             answer = jmespath.search(query, msgspec.to_builtins(answer, enc_hook=str))
         except (jmespath.exceptions.JMESPathError, ValueError) as error:
             raise Ended(Code.USAGE, f"--query {query!r} is no JMESPath: {str(error).splitlines()[0]}") from error
-    raw = msgspec.json.format(msgspec.json.encode(answer, enc_hook=str), indent=1)
-    # JSON strings escape C0; what else a terminal might obey is escaped as JSON does it
-    sys.stdout.write("".join(one if one == "\n" or one.isprintable() else _u(one) for one in raw.decode()) + "\n")
+    sys.stdout.write(_plain(msgspec.json.format(msgspec.json.encode(answer, enc_hook=str), indent=1)) + "\n")
+
+
+def emit_lines(answers: Iterable[Any], query: str = "") -> None:
+    """JSON lines on stdout, for programs that take them one by one. Errors: Ended for a query."""
+    if query:
+        raise Ended(Code.USAGE, "--query needs -o json.")
+    for one in answers:
+        sys.stdout.write(_plain(msgspec.json.encode(one, enc_hook=str)) + "\n")
+
+
+def _plain(raw: bytes) -> str:
+    """JSON strings escape C0; what else a terminal might obey is escaped as JSON does it."""
+    return "".join(one if one == "\n" or one.isprintable() else _u(one) for one in raw.decode())
 
 
 def _u(one: str) -> str:

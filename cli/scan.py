@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,12 +12,14 @@ import typer
 
 from cli import documents, target
 from cli.documents import Given, Problem
-from cli.output import Code, Ended, count, emit, emit_json, nearest, say, table, text, value, warn
-from guardrail import app, ids, plans, policy
+from cli.output import Code, Ended, count, emit, emit_json, emit_lines, nearest, say, table, text, value, warn
+from guardrail import app, ids, names, ocsf, plans, policy
 from guardrail.paths import ABSENT, fold
 from guardrail.policy_schema import glob
 from guardrail.values import SEVERITIES, Control, Decision, Finding
 
+FORMATS = ("table", "json", "csv")
+OCSF_CLASS = "With -o ocsf: 2004 Detection Finding or 2003 Compliance Finding."
 SERVICES = {"microsoft.storage": "Storage", "microsoft.cognitiveservices": "AI services", "microsoft.keyvault": "Key Vault",
             "microsoft.machinelearningservices": "Machine Learning", "microsoft.network": "Network",
             "microsoft.authorization": "Role assignments", "microsoft.apimanagement": "API Management",
@@ -77,16 +79,17 @@ def scan(
     fail_on: Annotated[str, typer.Option(help="Only drift of this severity or worse ends with 2.")] = "low",
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="End with 0, whatever was found.")] = False,
     policy_name: Annotated[str, typer.Option("--policy", metavar="FILE")] = "",
-    output: Annotated[str, typer.Option("-o", "--output", help="table, json or csv.")] = "table",
+    output: Annotated[str, typer.Option("-o", "--output", help="table, json, csv or ocsf.")] = "table",
     query: Annotated[str, typer.Option(help="JMESPath, with -o json.")] = "",
     subscription: Annotated[list[str], typer.Option(help="Live: all guarded resources of this subscription.")] = [],  # noqa: B006
     group: Annotated[str, typer.Option("-g", "--resource-group", help="Live: of this resource group only.")] = "",
     resource_ids: Annotated[list[str], typer.Option("--ids", help="Live: these ARM ids.")] = [],  # noqa: B006
     cloud: Annotated[str, typer.Option(help="AzureCloud, ..., or a simulator's loopback URL.")] = "",
+    ocsf_class: Annotated[int, typer.Option(metavar="2004|2003", help=OCSF_CLASS)] = ocsf.DETECTION,
 ) -> None:
     """Judges resources by all controls, offline or live, and changes nothing."""
     known_severity(fail_on)
-    formats(output)
+    formats(output, (*FORMATS, "ocsf"), ocsf_class)
     began = time.monotonic()
     loaded = target.load_policy(policy_name)
     controls = chosen(loaded, control, severity)
@@ -103,13 +106,18 @@ def scan(
     for problem in problems:
         warn(str(problem))
     judged = [judge(one, controls, loaded) for one in read if isinstance(one, Given)]
-    show(judged, output, query, len(controls), time.monotonic() - began)
+    if output == "ocsf":
+        emit_lines(_events(judged, ocsf_class), query)
+    else:
+        show(judged, output, query, len(controls), time.monotonic() - began)
     raise end(judged, problems, fail_on, exit_zero=exit_zero)
 
 
-def formats(output: str, known: Sequence[str] = ("table", "json", "csv")) -> None:
+def formats(output: str, known: Sequence[str] = FORMATS, ocsf_class: int = ocsf.DETECTION) -> None:
     if output not in known:
         raise nearest(output, known, "output format")
+    if ocsf_class not in (ocsf.DETECTION, ocsf.COMPLIANCE):
+        raise Ended(Code.USAGE, f"--ocsf-class {ocsf_class} is no class of findings. cure: 2004 or 2003 (compliance).")
 
 
 def as_json(finding: Finding) -> dict[str, Any]:
@@ -119,6 +127,16 @@ def as_json(finding: Finding) -> dict[str, Any]:
     return {"control": finding.control, "resource_id": finding.resource, "path": finding.path,
             **{name: one for name, one in values.items() if one is not ABSENT},
             "state": finding.state, "severity": finding.severity}
+
+
+def _events(judged: Sequence[Judged], ocsf_class: int) -> Iterator[dict[str, Any]]:
+    """As OCSF has them; the id of a finding is the one that a store would give it."""
+    for each in judged:
+        incarnation = plans.incarnation(each.given.type, each.given.document)
+        for found, decision, _ in each.found:
+            if decision.mode != "ignore":
+                id = names.finding_id(found.resource, incarnation, *plans.key(found))
+                yield ocsf.finding({**as_json(found), "id": id, "why": found.why}, app.now(), ocsf_class)
 
 
 def show(judged: Sequence[Judged], output: str, query: str, controls: int, took_s: float) -> None:
@@ -139,14 +157,14 @@ def show(judged: Sequence[Judged], output: str, query: str, controls: int, took_
     if rows:
         emit(rows, columns, output, query)
     services = Counter((service(one.given.type.name), one.verdict) for one in judged)
-    names = list(dict.fromkeys(name for name, _ in services))
-    if names:
+    listed = list(dict.fromkeys(name for name, _ in services))
+    if listed:
         kinds = ("compliant", "drift", "unreadable", "exempt")
         heads = ("SERVICE", "RESOURCES", *(kind.upper() for kind in kinds))
         numbers = [(sum(many for (other, _), many in services.items() if other == name),
-                    *(services[name, kind] for kind in kinds)) for name in names]
+                    *(services[name, kind] for kind in kinds)) for name in listed]
         table(heads, [(name, *(str(one).rjust(len(head)) for one, head in zip(row, heads[1:], strict=True)))
-                      for name, row in zip(names, numbers, strict=True)])
+                      for name, row in zip(listed, numbers, strict=True)])
     say(f"{count(len(judged), 'resource')}, {count(controls, 'control')}, {took_s:.1f} s.")
 
 

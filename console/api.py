@@ -6,7 +6,7 @@ switches, wishes); here it is found by its id and told as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from console import gate, views
 from console.gate import Reasoned
-from guardrail import ids, people, switches, wishes
+from guardrail import audit, ids, people, switches, wishes
 from guardrail.authorize import Person
 from guardrail.errors import Refused
 from guardrail.ids import ResourceId
@@ -123,6 +124,31 @@ class Api:
         resource = ids.parse(named) if named else HOME
         entries = await views.timeline(self.engine.store, resource)
         return {"schema_version": 1, "resource_id": resource, "records": [_record(one) for one in entries]}
+
+    async def verify(self, request: Request) -> Any:
+        """Every chain followed, as `audit verify -o json` has it. It walks all records: seconds for a large store."""
+        return views.report(await audit.verify_store(self.engine.store))
+
+    async def export(self, request: Request) -> Response:
+        """JSON lines as they are read, `?since=` a time, `?format=ocsf` for a SIEM."""
+        told, since = request.query_params.get("format", "jsonl"), request.query_params.get("since")
+        try:
+            first = msgspec.convert(since, Time) if since else None
+        except msgspec.ValidationError as error:
+            raise Refused("until", f"since={since!r} is no time with its zone") from error
+        if told not in ("jsonl", "ocsf"):
+            raise Refused("what", f"format={told!r} is neither jsonl nor ocsf")
+        lines = audit.export_ocsf(self.engine.store, first) if told == "ocsf" else audit.export(self.engine.store, first)
+        head = await anext(lines, b"")      # a store that is down says so here, while it can still be told
+
+        async def body() -> AsyncIterator[bytes]:
+            if head:
+                yield head + b"\n"
+            async for line in lines:
+                yield line + b"\n"
+
+        return StreamingResponse(body(), media_type="application/x-ndjson",
+                                 headers={"content-disposition": f'attachment; filename="records.{told}"'})
 
     # Deciding ------------------------------------------------------------------------------------------------------
 
@@ -246,7 +272,8 @@ def _record(entry: views.Entry) -> Any:
 
 def _answering(api: Api, read: Callable[[Api, Request], Awaitable[Any]]) -> gate.Endpoint:
     async def answer(request: Request) -> Any:
-        return gate.as_json(await read(api, request))
+        found = await read(api, request)
+        return found if isinstance(found, Response) else gate.as_json(found)
 
     return answer
 
@@ -260,7 +287,7 @@ def _acting(api: Api, act: Callable[..., Awaitable[Any]]) -> Callable[[Request, 
 
 READS: tuple[tuple[str, Callable[..., Awaitable[Any]]], ...] = (
     ("/approvals", Api.approvals), ("/actions", Api.actions), ("/actions/{id}", Api.action), ("/exemptions", Api.exemptions),
-    ("/modes", Api.modes), ("/audit", Api.audit),
+    ("/modes", Api.modes), ("/audit", Api.audit), ("/audit/verify", Api.verify), ("/audit/export", Api.export),
 )
 CHANGES: tuple[tuple[str, str, type[Reasoned], Callable[..., Awaitable[Any]]], ...] = (
     ("/actions/{id}/approve", "approve", Approving, Api.approve),

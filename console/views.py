@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from guardrail import names
+from guardrail import audit, names
 from guardrail.errors import Final, Held
 from guardrail.ids import ResourceId, name_of
 from guardrail.policy import Rules
@@ -239,6 +239,17 @@ async def mode(store: Store) -> Mode:
                 told["writes"] += one.event == "request.sent" and isinstance(one.detail.get("status"), int)
     return Mode(rules.switch, rules.generation, since, switched.actor if switched else "",
                 str(switched.detail.get("reason", "")) if switched else "", told["decisions"], told["writes"])
+
+
+def report(found: audit.Report) -> Row:
+    """What a verification found, as it leaves."""
+    row: dict[str, Any] = {"schema_version": 1, "intact": found.ok, "records": found.records, "chains": found.chains,
+                           "chains_intact": found.intact, "anchors": found.anchors}
+    if found.newest_anchor:
+        row["newest_anchor"] = found.newest_anchor
+    named = [{"resource_id": one.resource, "seq": one.seq, "why": one.why, "expected": one.expected, "found": one.found}
+             for one in found.broken]
+    return row | {"broken": [{name: value for name, value in one.items() if value != ""} for one in named]}
 
 
 def short(resource: str) -> str:

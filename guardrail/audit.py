@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from guardrail import ocsf
 from guardrail.chain import ZERO, Chain, StoredRecord, follow, root
 from guardrail.errors import Held, Malformed
 from guardrail.ids import ResourceId
@@ -24,7 +25,8 @@ from guardrail.redact import redact
 from guardrail.stores import Store
 from guardrail.values import Record, to_json
 
-__all__ = ["Broken", "Report", "Verifier", "anchor", "export", "redact", "verify", "verify_store"]
+__all__ = ["Broken", "Report", "Verifier", "anchor", "anchor_lines", "export", "export_ocsf", "redact", "verify",
+           "verify_store"]
 
 DAILY = 288     # anchors from one with all heads to the next: a day of them
 
@@ -41,7 +43,7 @@ class Broken:
 
     def __str__(self) -> str:
         hashes = f" (hash {self.found[:8] or 'none'}.. expected {self.expected[:8]}..)" if self.expected else ""
-        return f"{self.resource.rsplit('/', 1)[-1] or 'anchors'}: {self.why}{hashes}"
+        return f"{self.resource.rsplit('/', 1)[-1] or ('anchors' if self.seq else 'export')}: {self.why}{hashes}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +104,40 @@ def _hash(line: bytes) -> str:
 
 
 async def export(store: Store, since: datetime | None = None) -> AsyncIterator[bytes]:
-    """JSON lines: the anchors, each chain and its records (from the first one not before `since`), late anchors."""
+    """JSON lines: the anchors, each chain and its records (from the first one not before `since`), late anchors, the end."""
+    number = 0
+    async for fields in _export(store, since):
+        number += 1
+        yield json.dumps({"v": 1, **fields}, separators=(",", ":")).encode()
+    yield json.dumps({"v": 1, "kind": "end", "lines": number}, separators=(",", ":")).encode()
+
+
+async def _export(store: Store, since: datetime | None) -> AsyncIterator[dict[str, Any]]:
     anchors = await store.anchors()
     for line in anchors:
-        yield _line(kind="anchor", line=_text(line))
+        yield {"kind": "anchor", "line": _text(line)}
     async for chain in store.chains():
         chain, records = await _still(store, chain)
         first = next((at for at, one in enumerate(records) if since is None or not _before(one, since)), len(records))
         before = records[first - 1] if first else StoredRecord(0, b"", ZERO)
-        yield _line(kind="chain", resource=chain.resource, seq=chain.seq, head=chain.head, after=before.seq,
-                    previous=before.hash)
+        yield {"kind": "chain", "resource": chain.resource, "seq": chain.seq, "head": chain.head, "after": before.seq,
+               "previous": before.hash}
         for one in records[first:]:
-            yield _line(kind="record", resource=chain.resource, seq=one.seq, hash=one.hash, body=_text(one.body))
+            yield {"kind": "record", "resource": chain.resource, "seq": one.seq, "hash": one.hash, "body": _text(one.body)}
     for line in (await store.anchors())[len(anchors):]:
-        yield _line(kind="late anchor", line=_text(line))
+        yield {"kind": "late anchor", "line": _text(line)}
+
+
+async def export_ocsf(store: Store, since: datetime | None = None,
+                      class_uid: int = ocsf.DETECTION) -> AsyncIterator[bytes]:
+    """JSON lines for a SIEM: what was found and what was attempted, chain by chain. They prove nothing: `export` does."""
+    first = ocsf.milliseconds(since) if since else 0
+    async for chain in store.chains():
+        told = ocsf.Records(chain.resource, class_uid)
+        for one in await store.records(chain.resource):
+            event = told.event(one)
+            if event is not None and event["time"] >= first:
+                yield msgspec.json.encode(event)
 
 
 async def _still(store: Store, chain: Chain) -> tuple[Chain, Sequence[StoredRecord]]:
@@ -138,10 +160,6 @@ def _before(record: StoredRecord, since: datetime) -> bool:
         return datetime.fromisoformat(json.loads(record.body)["at"]) < since
     except (ValueError, KeyError, TypeError):
         return False
-
-
-def _line(**fields: Any) -> bytes:
-    return json.dumps({"v": 1, **fields}, separators=(",", ":")).encode()
 
 
 def _text(stored: bytes) -> str:
@@ -171,6 +189,23 @@ def verify(lines: Iterable[bytes], anchors: Iterable[bytes] = ()) -> Report:
     return verifier.report()
 
 
+def anchor_lines(lines: Iterable[bytes]) -> list[bytes]:
+    """The anchors among `lines` that somebody kept: themselves, as they lie in the store, or in an export.
+
+    What is neither is taken for an anchor, so that the verifier says that it cannot be read.
+    """
+    return [_bytes(one["line"]) if isinstance(one.get("line"), str) else line
+            for line, one in ((line, _fields(line)) for line in lines) if one.get("kind") not in ("chain", "record", "end")]
+
+
+def _fields(line: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 @dataclass(slots=True)
 class _Chain:
     """A chain as far as it was read."""
@@ -197,6 +232,7 @@ class Verifier:
         self._late = list[AnchorLine]()
         self._broken = list[Broken]()
         self._records = self._lines = 0
+        self._ended = -1                                            # the line that says it is the last one
         for line in kept:
             self._anchor(line)
 
@@ -214,6 +250,8 @@ class Verifier:
                         fields["resource"], fields["seq"], fields["head"], at=fields["after"], hash=fields["previous"])
                 case "record":
                     self._record(fields["resource"], fields["seq"], fields["hash"], _bytes(fields["body"]))
+                case "end":
+                    self._ended = fields["lines"] + 1
                 case kind:
                     self._broken.append(Broken("", 0, f"line {self._lines} is of no known kind: {kind!r}"))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -276,10 +314,14 @@ class Verifier:
             if newest > chain.at:
                 chain.breaks(newest, f"record {newest} was anchored and is missing", head)
         in_chains = [chain.broken for chain in self._chains.values() if chain.broken]
-        broken = (*self._broken, *in_chains, *self._missing(), *self._anchors_broken())
+        broken = (*self._broken, *self._cut(), *in_chains, *self._missing(), *self._anchors_broken())
         newest_at = self._anchors[-1][1].at if self._anchors else None
         chains = len(self._chains)
         return Report(self._records, chains, chains - len(in_chains), len(self._anchors), newest_at, broken)
+
+    def _cut(self) -> Iterable[Broken]:
+        if self._ended != self._lines:
+            yield Broken("", 0, f"the export is cut off, or lines are missing: {self._lines} are here")
 
     def _missing(self) -> Iterable[Broken]:
         for key, seqs in self._anchored.items():

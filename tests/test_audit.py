@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -284,6 +285,25 @@ def test_one_flipped_byte_of_any_record_breaks_its_chain_there(exported: list[by
 
 
 @pytest.mark.threat("C3")
+def test_an_export_that_was_cut_off_anywhere_is_no_whole_one(exported: list[bytes]) -> None:
+    for length in range(len(exported)):
+        why = [str(one) for one in audit.verify(exported[:length]).broken]
+        assert f"export: the export is cut off, or lines are missing: {length} are here" in why
+
+
+@pytest.mark.threat("C3", "C4")
+def test_an_older_export_serves_as_the_anchors_that_were_kept(exported: list[bytes]) -> None:
+    raw = [json.loads(line)["line"].encode() for line in exported if b'"anchor"' in line]
+    assert audit.anchor_lines(exported) == audit.anchor_lines(raw) == raw
+    assert audit.verify(exported, audit.anchor_lines(exported)).ok
+    changed = [line.replace(b'\\"heads\\":2', b'\\"heads\\":3') for line in exported]
+    assert changed != exported
+    assert not audit.verify(exported, audit.anchor_lines(changed)).ok
+    for odd in (b"", b"3", b"[]", b'{"line":3}', b"[" * 100_000, b"\xff"):
+        assert not audit.verify(exported, audit.anchor_lines([odd])).ok
+
+
+@pytest.mark.threat("C3")
 @given(st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 def test_any_line_lost_or_doubled_is_noticed_and_nothing_raises(exported: list[bytes], data: st.DataObject) -> None:
@@ -403,3 +423,13 @@ def test_the_page_shows_a_record_as_it_is_stored() -> None:
         fields[name] for name in ("actor", "correlation_id", "mode", "policy_hash", "detail")))
     (stored,) = append(fields["resource"], fields["seq"] - 1, "", [record])
     assert stored.body.decode() == shown
+
+
+def test_the_page_explains_what_each_tampering_is_named() -> None:
+    def plain(words: str) -> str:
+        return re.sub(r"\d+", "N", words.partition("/subscriptions")[0])
+
+    page = (Path(__file__).parents[1] / "docs/how-to/prove-it.md").read_text("utf-8")
+    told = [plain(line) for line in re.findall(r"^\| `\w+: (.+?)` \|", page, re.MULTILINE)]
+    words = {plain(why) for _, _, _, why in TAMPERINGS.values()}
+    assert [one for one in sorted(words) if not any(line.startswith(one) for line in told)] == []

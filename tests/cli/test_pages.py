@@ -33,6 +33,18 @@ def test_examples_end_as_told(page: Path, guardrail: Guardrail, own_store: Path,
         assert answer.code == int(code or 0), f"{text}\n{answer.err}"
 
 
+@pytest.mark.parametrize("page", ["send-to-sentinel", "prove-it"])
+def test_what_leaves_as_evidence_ends_as_told(
+        page: str, guardrail: Guardrail, own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written where the reader stands."""
+    monkeypatch.chdir(tmp_path)
+    examples = EXAMPLE.findall(blocks(ROOT / f"docs/how-to/{page}.md", "console"))
+    assert examples
+    for text, code in examples:
+        answer = guardrail(*shlex.split(text))
+        assert answer.code == int(code or 0), f"{text}\n{answer.err}"
+
+
 def test_what_stays_up_is_run_elsewhere() -> None:
     """Servers are started in test_run with these very words, or with fewer; here: that each takes its options."""
     shown = [words for page in PAGES for words, _ in EXAMPLE.findall(blocks(page, "text"))]

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 
 import recorded
 from detectors import CONTROLS
+from guardrail import names
 from guardrail.paths import ABSENT
 from guardrail.values import Control
 from recorded import Sample
+from tests import test_ocsf
 from tests.cli.conftest import Guardrail
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +53,21 @@ def edited(**properties: Any) -> Mapping[str, Any]:
 def test_every_good_document_is_clean(guardrail: Guardrail) -> None:
     answer = guardrail("scan", "-", "-o", "json", stdin=lines(*(line(recorded.good(type)) for type in TYPES)))
     assert (answer.code, json.loads(answer.out)) == (0, [])
+
+
+@pytest.mark.parametrize("class_uid", [2004, 2003])
+def test_what_goes_to_a_siem_is_of_the_published_schema(guardrail: Guardrail, class_uid: int) -> None:
+    """One line a finding, of a live look or a document alike; the id is the one that a store gives it."""
+    drifted = line(recorded.good(STORAGE), document=edited(publicNetworkAccess="Enabled", isSftpEnabled=True))
+    listed = json.loads(guardrail("scan", "-", "-o", "json", stdin=lines(drifted)).out)
+    answer = guardrail("scan", "-", "-o", "ocsf", "--ocsf-class", str(class_uid), stdin=lines(drifted))
+    events = [json.loads(one) for one in answer.out.splitlines()]
+    assert answer.code == 2
+    assert [fault for event in events for fault in test_ocsf.faults(event)] == []
+    assert {(one["class_uid"], one["finding_info"]["analytic"]["uid"], one["unmapped"]["resource_id"]) for one in events} == {
+        (class_uid, one["control"], one["resource_id"]) for one in listed}
+    one, born = listed[0], recorded.good(STORAGE).body["properties"]["creationTime"]
+    assert events[0]["finding_info"]["uid"] == names.finding_id(one["resource_id"], born, one["control"], one["path"])
 
 
 def speaks(control: Control) -> bool:

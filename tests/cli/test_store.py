@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from guardrail import app, audit
+from guardrail.errors import StoreDown
+from guardrail.stores import Store
+from guardrail.stores.sqlite import SqliteStore
+from tests import test_ocsf
 from tests.cli.conftest import ASKED, STORAGE, Guardrail
 
 pytestmark = pytest.mark.usefixtures("store")
@@ -139,6 +147,89 @@ def test_a_whole_chain_verifies_and_a_changed_one_does_not(guardrail: Guardrail,
     assert (broken.code, "record 2" in broken.out) == (6, True)
     assert guardrail("audit", "verify", str(export)).code == 6
     assert guardrail("audit", "verify", str(tmp_path / "none")).code == 64
+
+
+@pytest.mark.threat("C3")
+def test_verify_says_how_much_is_intact_then_what_is_not(guardrail: Guardrail, own_store: Path) -> None:
+    whole = json.loads(guardrail("audit", "verify", "-o", "json").out)
+    assert (whole["intact"], whole["broken"]) == (True, [])
+    with closing(sqlite3.connect(own_store, isolation_level=None)) as db:
+        db.execute("DELETE FROM records WHERE seq = 2 AND resource = ?", (STORAGE,))
+    answer = guardrail("audit", "verify")
+    first, second = answer.out.splitlines()
+    chains = whole["chains"]
+    assert first.endswith(f"{whole['records'] - 1} records, {chains - 1} of {chains} chains intact, no anchor yet")
+    assert second == "(x) Failed: stmltrain: record 2 is missing"
+    assert (answer.code, answer.err.splitlines()[-1]) == (
+        6, "exit 6: 1 place where somebody touched the records. What to do: docs/how-to/prove-it.md")
+    told = guardrail("audit", "verify", "-o", "json")
+    assert (told.code, json.loads(told.out)["broken"]) == (
+        6, [{"resource_id": STORAGE, "seq": 2, "why": "record 2 is missing"}])
+
+
+@pytest.mark.threat("C3", "C4")
+def test_an_old_copy_is_found_by_an_export_that_was_kept(guardrail: Guardrail, own_store: Path, tmp_path: Path) -> None:
+    """The whole file put back, anchors included: only what was kept elsewhere knows better."""
+    def anchor() -> None:
+        with closing(SqliteStore(own_store, app.now)) as store:
+            asyncio.run(audit.anchor(store, app.now()))
+
+    anchor()
+    old = own_store.read_bytes()
+    guardrail("mode", "set", "report", "--reason", "covering tracks", "--as", "oncall")
+    anchor()
+    kept = str(tmp_path / "kept.jsonl")
+    assert guardrail("audit", "export", "--out", kept).code == 0
+    assert guardrail("audit", "verify", "--anchors", kept).code == 0
+    own_store.write_bytes(old)
+    assert guardrail("audit", "verify").code == 0
+    answer = guardrail("audit", "verify", "--anchors", kept)
+    assert (answer.code, "was anchored and is missing" in answer.out) == (6, True)
+
+
+def test_an_export_is_whole_or_not_there(guardrail: Guardrail, store: Path, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = guardrail("audit", "export").out.splitlines()
+    assert json.loads(whole[-1]) == {"v": 1, "kind": "end", "lines": len(whole) - 1}
+    assert json.loads(guardrail("audit", "export", "--since", "2027-01-01").out.splitlines()[-1])["lines"] < len(whole) - 1
+    assert guardrail("audit", "export", "--since", "1h").out == guardrail("audit", "export").out
+    assert guardrail("audit", "export", "--since", "soon").code == 64
+    assert guardrail("audit", "export", "--out", str(tmp_path / "no" / "folder")).code == 1
+
+    async def cut(store: Store, since: Any = None) -> AsyncIterator[bytes]:
+        yield b"{}"
+        raise StoreDown("the store does not answer")
+
+    monkeypatch.setattr(audit, "export", cut)
+    assert guardrail("audit", "export", "--out", str(tmp_path / "export.jsonl")).code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [
+    ("audit", "export", "-o", "ocsf"), ("audit", "export", "-o", "ocsf", "--ocsf-class", "2003"),
+    ("findings", "list", "-o", "ocsf"), ("findings", "list", "-o", "ocsf", "--ocsf-class", "2003")])
+def test_what_goes_to_a_siem_is_of_the_published_schema(guardrail: Guardrail, words: tuple[str, ...]) -> None:
+    answer = guardrail(*words)
+    assert answer.code == 0
+    events = [json.loads(line) for line in answer.out.splitlines()]
+    assert [fault for event in events for fault in test_ocsf.faults(event)] == []
+    findings = {2003 if "2003" in words else 2004}
+    assert {event["class_uid"] for event in events} == findings | ({7001} if words[0] == "audit" else set())
+
+
+@pytest.mark.parametrize("words", [("findings", "list", "-o", "ocsf", "--ocsf-class", "2001"), ("audit", "export", "-o", "csv"),
+                                   ("findings", "list", "-o", "ocsf", "--query", "[]"), ("audit", "verify", "-o", "ocsf")])
+def test_what_is_no_class_or_format_is_wrong_usage(guardrail: Guardrail, words: tuple[str, ...]) -> None:
+    assert guardrail(*words).code == 64
+
+
+def test_a_finding_has_one_id_wherever_it_is_told(guardrail: Guardrail) -> None:
+    [listed] = [json.loads(line) for line in guardrail("findings", "list", "-o", "ocsf").out.splitlines()]
+    [known] = json.loads(guardrail("findings", "list", "-o", "json").out)
+    told = [json.loads(line) for line in guardrail("audit", "export", "-o", "ocsf").out.splitlines()]
+    assert listed["finding_info"]["uid"] == known["id"]
+    assert known["id"] in {one["finding_info"]["uid"] for one in told if one["class_uid"] == 2004}
+    assert listed["unmapped"]["action_id"] == known["action_id"]
 
 
 @pytest.mark.threat("E2")

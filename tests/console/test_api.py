@@ -18,6 +18,7 @@ from starlette.routing import Route
 from console.api import CHANGES, READS, Api
 from console.app import HEADERS, Console, build
 from console.gate import BODY_BYTES
+from guardrail import audit
 from guardrail.authorize import ROLES, VERBS, Person
 from guardrail.errors import StoreDown, Throttled
 from guardrail.ids import ResourceId
@@ -25,6 +26,7 @@ from guardrail.stores import HOME
 from guardrail.tokens import Verifier
 from guardrail.values import Action, Look, Wish, digest
 from simulator.identity import actor
+from tests import test_ocsf
 from tests.console.test_page import PAYLOADS, Answer, call, filled
 from tests.flow.test_baselines import LOGS, NOTHING_DECLARED, VAULT
 from tests.flow.test_loop import OPEN, STORAGE
@@ -466,6 +468,50 @@ async def test_no_secret_leaves_through_the_api(tmp_path: Path) -> None:
         store._db.execute("UPDATE cases SET body = replace(CAST(body AS TEXT), 'publicNetworkAccess', 'primaryKey')")
         for path in ("/approvals", "/actions", "/actions/act-123456789abc", "/modes", "/audit", "/exemptions"):
             assert canary not in (await one.get(path)).text, path
+
+
+@pytest.mark.threat("C3")
+async def test_the_records_are_verified_and_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaves is what `audit verify FILE` takes, and the same bytes that the store holds."""
+    async with site(tmp_path) as one:
+        id, _ = await asked(one.here)
+        store: Any = one.here.guardrail.store
+        await audit.anchor(store, one.here.clock())
+        told = json.loads((await one.get("/audit/verify")).body)
+        assert (told["intact"], told["anchors"], told["broken"]) == (True, 1, [])
+        assert told["newest_anchor"] == "2026-11-24T19:00:00Z"
+        answer = await one.get("/audit/export")
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        assert answer.headers["content-disposition"] == 'attachment; filename="records.jsonl"'
+        lines = answer.body.splitlines()
+        assert lines == [line async for line in audit.export(store)]
+        assert audit.verify(lines).ok
+        later = (one.here.clock() + timedelta(hours=1)).isoformat().replace("+", "%2B")
+        assert len((await one.get(f"/audit/export?since={later}")).body.splitlines()) < len(lines)
+        events = [json.loads(line) for line in (await one.get("/audit/export?format=ocsf")).body.splitlines()]
+        assert [fault for event in events for fault in test_ocsf.faults(event)] == []
+        assert {event["unmapped"]["resource_id"] for event in events} == {id}
+        assert (await one.get(f"/audit/export?format=ocsf&since={later}")).body == b""
+        for wrong in ("since=soon", "since=2026-11-24", "format=csv"):
+            assert (await one.get(f"/audit/export?{wrong}")).status == 400, wrong
+        changed = "UPDATE records SET body = replace(CAST(body AS TEXT), 'Enabled', 'enabled') WHERE resource = ?"
+        store._db.execute(changed, (id,))
+        told = json.loads((await one.get("/audit/verify")).body)
+        assert (told["intact"], told["chains_intact"]) == (False, told["chains"] - 1)
+        assert [place["resource_id"] for place in told["broken"]] == [id]
+        assert not audit.verify((await one.get("/audit/export")).body.splitlines()).ok
+
+        async def down(*_: Any) -> Any:
+            raise StoreDown("store /secret/path: disk I/O error")
+
+        records = store.records
+        monkeypatch.setattr(type(store), "records", down)
+        cut = await one.get("/audit/export")
+        assert "the export is cut off" in str([str(place) for place in audit.verify(cut.body.splitlines()).broken])
+        monkeypatch.setattr(type(store), "anchors", down)
+        assert (await one.get("/audit/export")).status == 503
+        monkeypatch.undo()
+        assert await records(id)
 
 
 async def test_what_did_not_answer_is_said_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

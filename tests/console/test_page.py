@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ async def call(app: Starlette, method: str, path: str, body: bytes = b"", **head
     told = list[Any]()
 
     async def receive() -> Any:
+        if not chunks:
+            await asyncio.Event().wait()        # as a server: until the client goes, which it never does here
         return chunks.pop(0)
 
     async def send(message: Any) -> None:
