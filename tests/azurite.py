@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -125,16 +125,21 @@ class Azurite:
 
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    node = shutil.which("node")
-    if node is None or not SCRIPT.exists():
+    if shutil.which("node") is None or not SCRIPT.exists():
         pytest.skip(CURE)
-    folder = tmp_path_factory.mktemp("azurite")
+    with running(tmp_path_factory.mktemp("azurite")) as one:
+        yield one
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Azurite]:
+    """Azurite with all that it keeps in `folder`, until the end."""
     tls = certificates(folder / "tls")
     accounts = ";".join(f"account{number:04}:bm90IHVzZWQ=" for number in range(ACCOUNTS))
     ports = [word for service in ("blob", "queue", "table") for word in (f"--{service}Port", "0")]
     log = folder / "log"
     with log.open("w") as out, subprocess.Popen(
-            [node, str(SCRIPT), "--silent", "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck",
+            ["node", str(SCRIPT), "--silent", "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck",
              "--oauth", "basic", "--cert", str(tls.certificate), "--key", str(tls.key), *ports],
             cwd=folder, stdout=out, stderr=out, env={**os.environ, "AZURITE_ACCOUNTS": accounts}) as process:
         try:

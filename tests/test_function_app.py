@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import recorded
-from guardrail import host
+from guardrail import audit, host
 from guardrail.ids import ResourceId
 from guardrail.stores import HOME
 from guardrail.stores.sqlite import SqliteStore
@@ -220,6 +220,11 @@ def test_people_come_in_by_a_verified_token_alone(
         assert post("mode", json.dumps({"mode": "policy", "reason": "go"}), authorization=f"Bearer {operator}")[0] == 403
         for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
             assert post("mode", body, method, authorization=f"Bearer {operator}")[0] == 405
+        assert app.invoke("http", {"url": "https://localhost/audit/export"}).value["status"] == 401
+        asked = {"method": "GET", "url": "https://localhost/audit/export", "headers": {"authorization": f"Bearer {robot}"}}
+        exported = app.invoke("http", asked).value
+        assert exported["status"] == 200
+        assert audit.verify(bytes(exported["body"]).splitlines()).ok
     assert part == "all" or [line for line in sim.log if line.actor == "guardrail"] == []
 
 
