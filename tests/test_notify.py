@@ -264,7 +264,7 @@ def test_an_outbox_names_only_what_is_told_and_stays_bounded() -> None:
     from guardrail.chain import append
 
     records = [Record(event, NOW, "guardrail", "", "", "", {}) for event in ("finding.raised", "action.verified") * 1500]
-    case = recorded(Case(ACCOUNT, seq=4), append(4, "", records), records, messages.TOLD)
+    case = recorded(Case(ACCOUNT, seq=4), append(ACCOUNT, 4, "", records), records, messages.TOLD)
     assert case.seq == 3004
     assert len(case.outbox) == 1000
     assert case.outbox[-1] == 3004
