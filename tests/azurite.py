@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import format_datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Account:
     ca: Path
     requests: list[str] = field(default_factory=list)
     fault: Callable[[int], str] = lambda number: ""
+    own_date: bool = False          # its answers carry the machine's time, else that of the store's clock
 
     @asynccontextmanager
     async def stores(self, clock: Callable[[], datetime], **options: Any) -> AsyncIterator[Callable[..., AzureStore]]:
@@ -76,7 +78,7 @@ class Account:
         """
         # a context of its own, for azure-core makes a new one a request from a file's name, and a new connection with it
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(self.ca)), limit=0)
-        transport = Counting(self, session=aiohttp.ClientSession(connector=connector))
+        transport = Counting(self, clock, session=aiohttp.ClientSession(connector=connector))
 
         def open_one(**more: Any) -> AzureStore:
             containers = {"anchors": f"{self.blobs}/anchors", "bodies": f"{self.blobs}/bodies"}
@@ -98,9 +100,9 @@ class Account:
 class Counting(AioHttpTransport):
     """Notes each request as METHOD and the last part of its path."""
 
-    def __init__(self, account: Account, **options: Any) -> None:
+    def __init__(self, account: Account, clock: Callable[[], datetime], **options: Any) -> None:
         super().__init__(**options)
-        self._account = account
+        self._account, self._clock = account, clock
 
     async def send(self, request: Any, **options: Any) -> Any:
         requests = self._account.requests
@@ -111,6 +113,8 @@ class Counting(AioHttpTransport):
         answer = await super().send(request, **options)
         if fault == "lost":
             raise ServiceResponseError("no answer")
+        if not self._account.own_date:
+            answer.headers["date"] = format_datetime(self._clock(), usegmt=True)
         return answer
 
 

@@ -35,6 +35,10 @@ class Store(Protocol):
     """One contract, held by tests/stores. Errors: StoreDown (nothing was done), Held (a row of a newer version),
     Malformed (a row that cannot be read), Stale where named."""
 
+    @property
+    def skew_s(self) -> float:
+        """How far our clock is ahead of the store's own, by its last answer; 0 where there is no other clock."""
+
     async def load(self, resource: ResourceId) -> tuple[Case, Look | None]:
         """What is known of a resource (an empty Case if nothing is) and the look that waits, due or not."""
 

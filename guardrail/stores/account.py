@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -38,13 +40,24 @@ class Refused(Exception):
 class Account:
     """What all clients of one storage account share. `transport` and `credential` are their owner's to close."""
 
-    def __init__(self, credential: Any, transport: AsyncHttpTransport[Any, Any], patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, credential: Any, transport: AsyncHttpTransport[Any, Any], clock: Callable[[], datetime],
+                 patience_s: float = PATIENCE_S) -> None:
         self._credential, self._transport, self._patience_s = _Token(credential), transport, patience_s
+        self._clock = clock
+        self.skew_s = 0.0           # how far `clock` is ahead of the account's, by its last answer
 
     def options(self, url: str) -> dict[str, Any]:
         """For the constructor of an SDK client of `url`. Errors: ValueError from the client if that is not https."""
-        return {"credential": self._credential, "transport": _Lent(self._transport, url), "retry_total": 0,
+        return {"credential": self._credential, "transport": _Lent(self._transport, url, self.dated), "retry_total": 0,
                 "permit_redirects": False}
+
+    def dated(self, headers: Mapping[str, str]) -> None:
+        """Compares the clocks. Each answer of the account carries its time, in whole seconds (RFC 9110, Date)."""
+        try:
+            theirs = parsedate_to_datetime(headers.get("date", ""))
+            self.skew_s = (self._clock() - theirs).total_seconds()
+        except (TypeError, ValueError):         # no date, or none with a zone
+            return
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` returns; asked again while that can help. It may have taken effect though it fails.
@@ -86,12 +99,14 @@ class _Token:
 class _Lent(AsyncHttpTransport[Any, Any]):
     """The shared transport, for requests to one host only, whatever rewrote their URL."""
 
-    def __init__(self, transport: AsyncHttpTransport[Any, Any], url: str) -> None:
-        self._transport, self._wanted = transport, urlsplit(url)
+    def __init__(self, transport: AsyncHttpTransport[Any, Any], url: str, dated: Callable[[Mapping[str, str]], None]) -> None:
+        self._transport, self._wanted, self._dated = transport, urlsplit(url), dated
 
     async def send(self, request: Any, **options: Any) -> Any:
         check_url(request.url, self._wanted.scheme, self._wanted.netloc)
-        return await self._transport.send(request, **options)
+        answer = await self._transport.send(request, **options)
+        self._dated(answer.headers)
+        return answer
 
     async def open(self) -> None:
         await self._transport.open()

@@ -54,7 +54,7 @@ class AzureStore:
                  clock: Callable[[], datetime], home: ResourceId = HOME, *, anchors: str = "", bodies: str = "",
                  patience_s: float = PATIENCE_S, tells: Set[str] = frozenset()) -> None:
         self._home, self._clock, self._anchors_at = home, clock, anchors
-        self._account = Account(credential, transport, patience_s)
+        self._account = Account(credential, transport, clock, patience_s)
         self._tables = Tables(tables, self._account, bodies)
         made: Any = QueueClient         # its stubs say none of the pipeline's options
         self._queue: QueueClient = made(queues, QUEUE, **self._account.options(queues))
@@ -62,6 +62,10 @@ class AzureStore:
         self._taken = dict[str, tuple[str, list[float]]]()
         self._ahead = dict[str, tuple[float, Rows]]()
         self._made: Anchors | None = None
+
+    @property
+    def skew_s(self) -> float:
+        return self._account.skew_s
 
     async def create(self) -> None:
         """Tables and queue, for a local run: in Azure infra/ makes them."""

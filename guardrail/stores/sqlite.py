@@ -65,6 +65,8 @@ class SqliteStore:
     `tells`: events whose records wait in the case's outbox until people were told.
     """
 
+    skew_s = 0.0        # one machine, one clock
+
     def __init__(self, path: str | Path, clock: Callable[[], datetime], home: ResourceId = HOME, *,
                  durable: bool = True, tells: Set[str] = frozenset()) -> None:
         self._home, self._clock, self._lock, self._tells = home, clock, threading.Lock(), tells

@@ -510,7 +510,7 @@ async def test_neither_a_redirect_nor_a_challenge_moves_the_token(tmp_path: Any,
                                  "https://127.0.0.1@other.example/x", "https://127.0.0.1/account/../x"])
 async def test_a_client_of_ours_reaches_one_host_only(url: str) -> None:
     """Whatever in the SDK would rewrite the address, a secondary location for one."""
-    shared = stores_account.Account(Credential(), AioHttpTransport())
+    shared = stores_account.Account(Credential(), AioHttpTransport(), lambda: datetime.now(UTC))
     with pytest.raises(Unsafe):
         await shared.options("https://127.0.0.1/account")["transport"].send(HttpRequest("GET", url))
 
