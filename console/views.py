@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from guardrail import audit, names
+from guardrail import audit, logs, names
 from guardrail.errors import Final, Held
 from guardrail.ids import ResourceId, name_of
 from guardrail.policy import Rules
@@ -23,8 +23,10 @@ from guardrail.values import SEVERITIES, Action, Case, Severity, digest
 
 Row = Mapping[str, Any]
 
-SHOWN_AS = {"proposed": "waiting for approval", "rolled_back": "released"}
-TOLD = ("plan_hash", "controls", "why", "edits", "error")      # of a change of state; the newest one counts
+SHOWN_AS = {"proposed": "waiting for approval", "rolled_back": "rolled back"}
+TOLD = ("plan_hash", "controls", "why", "edits", "error", "severity", "intent", "undo")  # of a change of state: the newest
+UNKNOWN = ("", "?", "unknown")
+ONE_CAUSE = timedelta(minutes=10)       # the same people and control within this are one cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,46 @@ async def open_actions(store: Store, only: str = "") -> list[Row]:
 
 
 async def approvals(store: Store) -> list[Row]:
-    """What waits for people, what expires first before the rest."""
+    """What waits for people, those of one cause together, critical first and then what expires first (D11)."""
     rows = [row for row in await open_actions(store) if row["state"] in ("proposed", "held") and "plan" in row]
-    return sorted(rows, key=lambda row: ("expires" not in row, row.get("expires", row["at"]), row["id"]))
+    groups = sorted((sorted(group, key=_urgency) for group in _causes(rows)), key=lambda group: _urgency(group[0]))
+    return [{**row, "cause": cause(group)} for group in groups for row in group]
+
+
+def of_cause(rows: Sequence[Row], prefix: str) -> list[Row]:
+    """The asks of the same cause as the one whose id begins so; all without one."""
+    causes = {row["cause"]["first"] for row in rows if row["id"].startswith(prefix)}
+    return [row for row in rows if not prefix or row["cause"]["first"] in causes]
+
+
+def _urgency(row: Row) -> Any:
+    return rank(row.get("severity", "")), "expires" not in row, row.get("expires", row["at"]), row["id"]
+
+
+def _causes(rows: Sequence[Row]) -> Iterable[list[Row]]:
+    """Groups by the same people, and the same correlation id or, within ten minutes, the same control.
+
+    A correlation id alone joins nothing: whoever writes may choose it, and hide among somebody else's.
+    """
+    groups, by_key = list[list[Row]](), dict[Any, list[Row]]()
+    for row in sorted(rows, key=lambda row: (row["opened"], row["id"])):
+        actors = tuple(sorted(one["object_id"] for one in row["caused_by"]))
+        keys: list[Any] = [(actors, row["correlation_id"])] if row["correlation_id"] else []
+        if actors and not set(actors) & set(UNKNOWN):
+            keys += [(actors, "control", control) for control in row["controls"]]
+        found = [(key, by_key[key]) for key in keys if key in by_key]
+        group = next((one for key, one in found if len(key) == 2 or row["opened"] - one[0]["opened"] <= ONE_CAUSE), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(row)
+        by_key.update(dict.fromkeys(keys, group))
+    return groups
+
+
+def cause(group: Sequence[Row]) -> Row:
+    """What asks of one cause have in common; `first`, the id of the most urgent one, names them all."""
+    return {"first": group[0]["id"], "asks": len(group), "resources": len({row["resource_id"] for row in group}),
+            "changes": len({row["correlation_id"] or row["id"] for row in group})}
 
 
 async def find_action(store: Store, prefix: str) -> Row:
@@ -146,8 +185,8 @@ def _actions(case: Case, entries: Iterable[Entry]) -> list[Row]:
             continue
         row = found.setdefault(id, {
             "schema_version": 1, "id": id, "resource_id": case.resource, "state": "", "kind": one.detail.get("kind", "fix"),
-            "mode": one.mode, "opened": one.at, "caused_by": [{"object_id": actor, "kind": "unknown", "confirmed": False}
-                                                              for actor in actors], "attempts": 0, "requests": []})
+            "mode": one.mode, "opened": one.at, "correlation_id": one.correlation_id, "attempts": 0, "requests": [],
+            "caused_by": [{"object_id": actor, "kind": "unknown", "confirmed": False} for actor in actors]})
         state = _state(one)
         if state:
             row |= {"state": state, "at": one.at}
@@ -164,15 +203,19 @@ def _actions(case: Case, entries: Iterable[Entry]) -> list[Row]:
 def _state(entry: Entry) -> str:
     if entry.event == "resource.quarantined":
         return "quarantined"
+    if entry.event == "resource.released":
+        return "released"
+    if entry.event == "action.reminded":        # still waiting
+        return "proposed"
     return entry.event.removeprefix("action.") if entry.event.startswith("action.") else ""
 
 
 def _of(action: Action) -> dict[str, Any]:
     """What only the open action itself knows."""
-    row: dict[str, Any] = {"controls": action.plan.controls, "edits": action.plan.edits, "why": action.why,
-                           "approvals": action.approvals, "plan": action.plan, "plan_hash": action.plan.hash,
-                           "needs": action.needs, "asked_by": action.asked_by}
-    return row | ({"expires": action.expires} if action.expires else {})
+    plan, more = action.plan, {"expires": action.expires, "severity": action.severity, "intent": action.intent}
+    return {"state": action.state, "controls": plan.controls, "edits": plan.edits, "why": action.why, "plan": plan,
+            "plan_hash": plan.hash, "approvals": action.approvals, "needs": action.needs, "asked_by": action.asked_by,
+            **{name: one for name, one in more.items() if one}}
 
 
 def shown(state: str) -> str:
@@ -253,7 +296,8 @@ def report(found: audit.Report) -> Row:
 
 
 def short(resource: str) -> str:
-    return name_of(ResourceId(resource))
+    """Its name, for people: nothing in it looks like what it is not."""
+    return logs.plain(name_of(ResourceId(resource)))
 
 
 def severities(rows: Iterable[Row]) -> dict[Severity, int]:

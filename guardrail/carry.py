@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, NoReturn
 
-from guardrail import __version__, plans, proof
+from guardrail import __version__, asks, plans, proof
 from guardrail.documents import Document
 from guardrail.errors import Denied, Final, GuardrailError, Held, Malformed, Retryable, Stale, Unanswered, Unsafe
 from guardrail.paths import ABSENT, get, parse, same, show, under
@@ -20,6 +21,7 @@ from guardrail.turn import Turn
 from guardrail.values import Action, Control, Edit, Finding, Plan, ResourceType, State
 
 LEASE = timedelta(minutes=5)
+SKEWED_AGAIN_S = 60
 SENDS_FOR = timedelta(seconds=60)                   # an invocation starts no request later than this
 VERIFY_READS_S = (5, 15, 30, 60, 120)               # after the first read, at once
 DEADLINE = timedelta(minutes=60)
@@ -47,17 +49,12 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
         return await _verified(turn, type, controls, document)
     if action.state == "unknown":
         return document
-    if action.state == "approved" and not _is_bound(turn, action):
-        turn.moves(action, "superseded", why="approved under another policy or version: asked again")
-        turn.case = replace(turn.case, acting=None)
-        await turn.commit(answered=False)
-        raise Stale("the approval no longer binds: decided anew")
+    if action.state == "approved" and not await _still_lets(turn, action):
+        return None
     at_work = action.state == "applied" and plans.is_busy(type, document)
     if not at_work and not _still_wanted(turn, action.plan, type, controls, document, pending):
-        turn.moves(action, "superseded", why="what it was made for has changed")
-        turn.case = replace(turn.case, acting=None)
-        await turn.commit(answered=False)
-        raise Stale("superseded: planned anew")
+        action = _under_intent(turn, action, type, controls, document) or await _void(turn, action)
+        pending = [edit for edit in action.plan.edits if not plans.is_done(document, edit)]
     if action.state == "failed" and not _is_retried(turn, action):
         return document
     if action.state in ("failed", "held", "approved"):
@@ -86,6 +83,34 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     return None
 
 
+async def _still_lets(turn: Turn, action: Action) -> bool:
+    """Whether the approval is one for now; False after a commit, where nobody knows what time it is. Errors: Stale."""
+    if not _is_bound(turn, action):
+        turn.moves(action, "superseded", why="approved under another policy or version: asked again")
+        turn.case = replace(turn.case, acting=None)
+        await turn.commit(answered=False)
+        raise Stale("the approval no longer binds: decided anew")
+    if turn.engine.is_skewed:
+        await turn.commit(again_s=SKEWED_AGAIN_S)
+        return False
+    if turn.is_over(action):
+        over = replace(turn.moves(action, "expired", why="approved, and not begun before its end"), expires=turn.now)
+        turn.case = replace(turn.case, acting=None, asked=turn.case.asked or (None if over.asked_by else over))
+        await turn.commit(answered=False)
+        raise Stale("it came too late: asked again")
+    return True
+
+
+async def _void(turn: Turn, action: Action) -> NoReturn:
+    """The resource changed under the action: it ends. Errors: Stale, always."""
+    turn.moves(action, "superseded", why="what it was made for has changed")
+    turn.case = replace(turn.case, acting=None)
+    if action.state == "approved":
+        turn.case = asks.voided(turn.case, turn.now)
+    await turn.commit(answered=False)
+    raise Stale("superseded: planned anew")
+
+
 def _is_bound(turn: Turn, action: Action) -> bool:
     """Whether every approval was given to this plan, under the policy and the code of now."""
     return all(one.plan == action.plan.hash and one.policy_hash == turn.engine.policy.hash and one.version == __version__
@@ -102,6 +127,25 @@ async def _exempt(turn: Turn, plan: Plan, reason: str, owner: str) -> None:
     for one in new:
         turn.note("exemption.added", exemption_id=one.id, control=one.control, scope=one.scope, reason=one.reason,
                   owner=one.owner, until=one.until)
+
+
+def _under_intent(turn: Turn, action: Action, type: ResourceType, controls: Sequence[Control],
+                  document: Document) -> Action | None:
+    """The action for what stands there now, where its intent was approved within the hour; None if that is not this (D10).
+
+    The same controls want the same values at the same paths of the same life, whatever else they find by now.
+    """
+    plan = action.plan
+    if action.state != "approved" or not asks.approves_intent(action, turn.now):
+        return None
+    drifts = [one.drift for one in _findings(turn, plan, controls, document) if one.drift]
+    wanted = {edit.path: edit for edit in plans.edits(type, drifts)[0]}
+    edits = tuple(edit if plans.is_done(document, edit) else wanted.get(edit.path, edit) for edit in plan.edits)
+    moved = replace(plan, edits=edits)
+    pending = [edit for edit in edits if not plans.is_done(document, edit)]
+    if moved.intent != plan.intent or not _still_wanted(turn, moved, type, controls, document, pending):
+        return None
+    return replace(action, plan=moved)
 
 
 def _is_retried(turn: Turn, action: Action) -> bool:
@@ -241,6 +285,14 @@ async def _ends(turn: Turn, state: State, expects: object = ABSENT, **detail: ob
     await turn.commit(again_s=AGAIN_S)
 
 
+def rolled_back(turn: Turn, undo: Action) -> None:
+    """An undo is verified: what it takes back is rolled back, an isolation released."""
+    if undo.undoes is not None:
+        id, kind = undo.undoes
+        detail: dict[str, Any] = {"action_id": id, "from": "verified", "kind": kind, "undo": undo.id, "why": undo.why}
+        turn.note("resource.released" if kind == "isolate" else "action.rolled_back", **detail)
+
+
 async def _unseen(turn: Turn, controls: Sequence[Control], document: Document, action: Action) -> Document | None:
     """What it writes cannot be read now: neither done nor changed. What is under way waits, until its deadline."""
     if action.state not in ("approved", "applying", "applied"):
@@ -302,6 +354,7 @@ async def _verified(turn: Turn, type: ResourceType, controls: Sequence[Control],
     if action.state == "applying":
         action = turn.moves(action, "applied", why="found done")
     action = turn.moves(replace(action, leased_until=None, expects=ABSENT), "verified")
+    rolled_back(turn, action)
     turn.case = replace(turn.case, acting=None, actors=())
     turn.compare(controls, document)
     await turn.commit(again_s=0 if turn.case.findings else None)

@@ -30,7 +30,8 @@ ALWAYS: Mapping[str, Any] = {
 EVENTS: Mapping[str, Level] = {
     "change.received": "info", "change.seen": "info", "change.rejected": "warning",
     "finding.raised": "warning", "finding.cleared": "info", "decision.made": "info",
-    "action.proposed": "warning", "action.held": "warning", "action.approved": "info", "action.rejected": "info",
+    "action.proposed": "warning", "action.reminded": "warning",
+    "action.held": "warning", "action.approved": "info", "action.rejected": "info",
     "action.expired": "warning", "action.superseded": "info", "action.applying": "info", "action.applied": "info",
     "action.verified": "info", "action.failed": "error", "action.unknown": "error", "action.rolled_back": "warning",
     "action.reminded": "warning",
@@ -41,7 +42,7 @@ EVENTS: Mapping[str, Level] = {
     "exemption.expiring": "warning", "baseline.accepted": "info",
     "mode.asked": "info", "mode.switched": "warning", "freeze.set": "warning", "freeze.ended": "info", "policy.loaded": "info",
     "person.refused": "warning", "page.failed": "error", "wish.made": "info", "wish.refused": "warning",
-    "look.poisoned": "error", "look.retried": "info", "sweep.finished": "info",
+    "look.poisoned": "error", "clock.skewed": "error", "look.retried": "info", "sweep.finished": "info",
     "probe.sent": "info", "probe.received": "info", "path.broken": "error", "path.restored": "info",
     "permission.lost": "error", "arm.throttled": "info",
     "message.sent": "info", "message.failed": "warning", "anchor.written": "info", "audit.broken": "error",
@@ -92,6 +93,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else _spelled(ord(one)) for one in text)
+
+
+def plain(text: str) -> str:
+    """`text` in ASCII: also what looks like another letter is spelled out. For names that people tell apart by eye (D11)."""
+    return visible(text) if text.isascii() else "".join(visible(one) if one.isascii() else _spelled(ord(one)) for one in text)
 
 
 def _spelled(code: int) -> str:

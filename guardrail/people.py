@@ -8,38 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import msgspec
 
 import guardrail
-from guardrail import plans
+from guardrail import plans, switches
 from guardrail.authorize import Person, authorize
+from guardrail.carry import rolled_back
 from guardrail.errors import Refused, Stale, Unsafe
 from guardrail.ids import ResourceId, subscription, type_of
 from guardrail.paths import ABSENT, fold
+from guardrail.policy_schema import Exemption
+from guardrail.refusals import MARGIN, attempt
 from guardrail.turn import Engine, Turn
 from guardrail.values import Action, Approval, Case, Edit, Kind, Look, Plan, ResourceType, State, Wish, digest
 
-MARGIN = timedelta(seconds=30)              # an approval this close to its end comes too late
 REST = timedelta(hours=24)                  # rejected and left open: asked again
 UNDO_EXPIRES = timedelta(hours=8)
 UNKNOWN = ("", "?")
 
 
 async def approve(engine: Engine, resource: ResourceId, action_id: str, plan_hash: str, who: Person, reason: str,
-                  approvers: str = "") -> Action:
-    """One person's yes to the plan that they saw; the last yes that is needed lets it act. Errors: Refused."""
-    turn, asked = await deciding(engine, resource, action_id, who, approvers)
-    if asked.plan.hash != plan_hash:
-        raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:8]} now, look at it again")
-    yes = Approval(who.object_id, turn.now, plan_hash, engine.policy.hash, guardrail.__version__)
+                  approvers: str = "", intent: bool = False) -> Action:
+    """One person's yes to the plan that they saw; the last yes that is needed lets it act. Errors: Refused.
+
+    `intent`: what the plan wants, for an hour, whatever comes to stand there. Then `plan_hash` may be that of the intent, and
+    `action_id` an ask that was voided since: what keeps changing could not be named otherwise.
+    """
+    async with attempt(engine, resource, "approve", who, action_id):
+        turn, asked = await deciding(engine, resource, action_id, who, approvers, plan_hash if intent else "")
+        if intent and not asked.intent:
+            raise Refused("intent", "only the plan can be approved: an intent is offered after three voids in a day")
+        if plan_hash not in (asked.plan.hash, asked.intent if intent else asked.plan.hash):
+            raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:8]} now, look at it again")
+    yes = Approval(who.object_id, turn.now, asked.plan.hash, engine.policy.hash, guardrail.__version__,
+                   intent=asked.intent if intent else "")
     asked = replace(asked, approvals=(*asked.approvals, yes))
     turn.by = who.object_id
     if len(_people(asked)) < people_needed(turn, asked):
         turn.note("action.approved", action=asked, approvals=len(asked.approvals), needed=people_needed(turn, asked),
-                  plan_hash=plan_hash, reason=reason)
+                  plan_hash=asked.plan.hash, reason=reason, **_intent(yes))
         turn.case = replace(turn.case, asked=asked)
         await _commit(turn)
         return asked
@@ -47,33 +57,45 @@ async def approve(engine: Engine, resource: ResourceId, action_id: str, plan_has
 
 
 async def deciding(engine: Engine, resource: ResourceId, action_id: str, who: Person,
-                   approvers: str = "") -> tuple[Turn, Action]:
+                   approvers: str = "", intent: str = "") -> tuple[Turn, Action]:
     """The turn, and the action that this person may approve now. Errors: Refused with why not."""
-    turn, asked = await _waiting(engine, resource, action_id, who, "approve", approvers)
+    turn, asked = await _waiting(engine, resource, action_id, who, "approve", approvers, intent)
     if turn.mode in ("ignore", "report"):
         raise Refused("report", "report-only: nothing is approved now")
+    engine.refuse_skewed()
+    _refuse_involved(turn, asked, who)
     if asked.expires is not None and turn.now > asked.expires - MARGIN:
         raise Refused("expired", "nobody decided in time: it is asked again")
-    _refuse_involved(turn, asked, who)
     if any(fold(one.by) == fold(who.object_id) for one in asked.approvals):
         raise Refused("twice", "you have approved already: another person must")
     return turn, asked
 
 
 async def reject(engine: Engine, resource: ResourceId, action_id: str, who: Person, reason: str,
-                 approvers: str = "") -> Action:
-    """The drift stays; it is asked again at the next change, or after a day. Errors: Refused."""
-    turn, asked = await _waiting(engine, resource, action_id, who, "reject", approvers)
+                 approvers: str = "", exempt_until: datetime | None = None) -> Action:
+    """The drift stays; it is asked again at the next change, or after a day. Errors: Refused.
+
+    `exempt_until`: the plan's controls are to be exempt on the resource until then, if another person confirms it.
+    """
+    async with attempt(engine, resource, "reject", who, action_id):
+        turn, asked = await _waiting(engine, resource, action_id, who, "reject", approvers)
+    exempt = [Exemption(control=control, scope=resource, reason=reason, owner=who.object_id, until=exempt_until)
+              for control in asked.plan.controls] if exempt_until else []
+    for one in exempt:
+        switches.refuse_exemption(engine, one)
     turn.by = who.object_id
     ended = turn.moves(replace(asked, expires=turn.now + REST), "rejected", reason=reason, why=reason)
     turn.case = replace(turn.case, asked=ended)
     await _commit(turn)
+    for one in exempt:
+        await switches.wait_exemption(engine, one, who)
     return ended
 
 
 async def quarantine(engine: Engine, resource: ResourceId, who: Person, reason: str) -> Action:
     """Asks for the resource to be cut off by its type's isolation; outside production the asker is enough."""
-    authorize(who, "quarantine", resource, engine.policy)
+    async with attempt(engine, resource, "quarantine", who):
+        authorize(who, "quarantine", resource, engine.policy)
     return await isolate(engine, resource, Wish("quarantine", who.object_id, engine.clock(), reason))
 
 
@@ -93,13 +115,14 @@ async def undo(engine: Engine, resource: ResourceId, action_id: str, who: Person
 
     Loosens by nature: in production two people, and whoever carries it out exempts the controls first. Errors: Refused.
     """
-    authorize(who, "rollback", resource, engine.policy)
+    async with attempt(engine, resource, "undo", who, action_id):
+        authorize(who, "rollback", resource, engine.policy)
     return await take_back(engine, resource, Wish("undo", who.object_id, engine.clock(), reason, action_id))
 
 
 async def take_back(engine: Engine, resource: ResourceId, wish: Wish) -> Action:
     """What `undo` was asked for, read and planned. Errors: Refused, Retryable."""
-    plan = await verified_plan(engine, resource, wish.action)
+    id, plan = await verified_plan(engine, resource, wish.action)
     type = guarded_type(engine, resource)
     document = await engine.arm.read(type, resource, engine.parts_of(engine.controls_on(type)), urgent=True)
     if document.gone or plans.incarnation(type, document) != plan.incarnation:
@@ -111,18 +134,21 @@ async def take_back(engine: Engine, resource: ResourceId, wish: Wish) -> Action:
         plans.steps(type, document, edits)
     except Unsafe as error:
         raise Refused("no-undo", str(error)) from error
-    return await _propose(engine, resource, plan.incarnation, "undo", edits, plan.controls, wish)
+    return await _propose(engine, resource, plan.incarnation, "undo", edits, plan.controls, wish, (id, plan.kind))
 
 
 async def settle(engine: Engine, resource: ResourceId, action_id: str, as_: State, who: Person, reason: str) -> Action:
     """A person says how an unknown POST ended: `verified` or `failed`. Errors: Refused."""
-    authorize(who, "settle", resource, engine.policy)
+    async with attempt(engine, resource, "settle", who, action_id):
+        authorize(who, "settle", resource, engine.policy)
     turn = await Turn.begin(engine, resource)
     acting = turn.case.acting
     if acting is None or not acting.id.startswith(action_id) or acting.state != "unknown" or as_ not in ("verified", "failed"):
         raise Refused("state", "only an unknown outcome is settled, as verified or failed")
     turn.by = who.object_id
     ended = turn.moves(replace(acting, expects=ABSENT), as_, reason=reason, why=reason)
+    if as_ == "verified":
+        rolled_back(turn, ended)
     turn.case = replace(turn.case, acting=None if as_ == "verified" else ended)
     await _commit(turn)
     return ended
@@ -130,7 +156,8 @@ async def settle(engine: Engine, resource: ResourceId, action_id: str, as_: Stat
 
 async def retry(engine: Engine, resource: ResourceId, action_id: str, who: Person, reason: str = "") -> None:
     """A failed action is tried once more, judged anew. Errors: Refused."""
-    authorize(who, "retry", resource, engine.policy)
+    async with attempt(engine, resource, "retry", who, action_id):
+        authorize(who, "retry", resource, engine.policy)
     turn = await Turn.begin(engine, resource)
     acting = turn.case.acting
     if acting is None or acting.state != "failed" or not acting.id.startswith(action_id):
@@ -151,12 +178,13 @@ async def accept(engine: Engine, resource: ResourceId, part: str, hash: str, who
 
     `hash` is the digest of the part as it was shown to them. Errors: Refused.
     """
-    authorize(who, "accept", resource, engine.policy, approvers)
-    turn = await Turn.begin(engine, resource)
-    if part not in turn.case.good or digest(turn.case.good[part]) != hash:
-        raise Refused("stale", "this is not what is known of that part now: look at it again")
-    if fold(who.object_id) in {fold(actor) for actor in turn.case.actors}:
-        raise Refused("four-eyes", "you changed this resource: other people must accept it")
+    async with attempt(engine, resource, "accept", who):
+        authorize(who, "accept", resource, engine.policy, approvers)
+        turn = await Turn.begin(engine, resource)
+        if part not in turn.case.good or digest(turn.case.good[part]) != hash:
+            raise Refused("stale", "this is not what is known of that part now: look at it again")
+        if fold(who.object_id) in {fold(actor) for actor in turn.case.actors}:
+            raise Refused("four-eyes", "you changed this resource: other people must accept it")
     said = dict(turn.case.accepting)
     first = said.pop(part, ("", ""))
     turn.by = who.object_id
@@ -187,13 +215,15 @@ def _people(action: Action) -> set[str]:
 
 
 async def _waiting(engine: Engine, resource: ResourceId, action_id: str, who: Person, verb: str,
-                   approvers: str) -> tuple[Turn, Action]:
-    """The turn and the action that waits in it. Errors: Refused."""
+                   approvers: str, intent: str = "") -> tuple[Turn, Action]:
+    """The turn and the action that waits in it: of that id, or of the intent that is named. Errors: Refused."""
     authorize(who, verb, resource, engine.policy, approvers)
     turn = await Turn.begin(engine, resource)
     asked = turn.case.asked
-    if asked is None or not asked.id.startswith(action_id):
+    if asked is None or not (asked.id.startswith(action_id) or (intent and asked.intent == intent)):
         raise Refused("decided", "this does not wait any more: it was decided, or the resource changed")
+    if asked.state == "expired":
+        raise Refused("expired", "nobody decided in time: it is asked again")
     if asked.state not in ("proposed", "held"):
         raise Refused("decided", f"it is {asked.state} already")
     return turn, asked
@@ -215,15 +245,21 @@ async def _let_act(turn: Turn, asked: Action, reason: str) -> Action:
         raise Refused("busy", f"{acting.id} is {acting.state} on this resource: wait for its end")
     if acting is not None:
         turn.moves(acting, "superseded", why="people decided on another plan")
-    moved = turn.moves(replace(asked, expires=None), "approved", approvals=[one.by for one in asked.approvals], reason=reason,
-                       why=reason)
+    moved = turn.moves(asked, "approved", approvals=[one.by for one in asked.approvals], reason=reason, why=reason,
+                       **_intent(*asked.approvals))
     turn.case = replace(turn.case, asked=None, acting=moved)
     await _commit(turn)
     return moved
 
 
+def _intent(*approvals: Approval) -> dict[str, str]:
+    """For the record of a yes: the intent, if all of them were to it."""
+    given = {one.intent for one in approvals}
+    return {"intent": given.pop()} if len(given) == 1 and "" not in given else {}
+
+
 async def _propose(engine: Engine, resource: ResourceId, incarnation: str, kind: Kind, edits: Sequence[Edit],
-                   controls: tuple[str, ...], wish: Wish) -> Action:
+                   controls: tuple[str, ...], wish: Wish, undoes: tuple[str, Kind] | None = None) -> Action:
     turn = await Turn.begin(engine, resource)
     turn.case = replace(turn.case, wishes=tuple(one for one in turn.case.wishes if one != wish))
     plan = Plan(resource, incarnation, kind, tuple(edits), controls)
@@ -231,7 +267,7 @@ async def _propose(engine: Engine, resource: ResourceId, incarnation: str, kind:
         turn.moves(turn.case.asked, "superseded", why=f"a person asked for an {kind}")
     turn.by = wish.by
     expires = turn.now + UNDO_EXPIRES
-    opened = replace(turn.opened(plan, "approve", wish.reason), asked_by=wish.by, expires=expires)
+    opened = replace(turn.opened(plan, "approve", wish.reason), asked_by=wish.by, expires=expires, undoes=undoes)
     asked = turn.moves(opened, "proposed", edits=plan.edits, expires=expires, reason=wish.reason, why=wish.reason)
     if people_needed(turn, asked) <= 1:
         yes = Approval(wish.by, turn.now, plan.hash, engine.policy.hash, guardrail.__version__)
@@ -249,8 +285,8 @@ async def _commit(turn: Turn, why: Literal["approval", "person"] = "approval") -
     await turn.engine.store.send(Look(turn.case.resource, why))
 
 
-async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) -> Plan:
-    """The plan of an action that was carried out and verified, from the resource's own records. Errors: Refused."""
+async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) -> tuple[str, Plan]:
+    """Id and plan of an action that was carried out and verified, from the resource's own records. Errors: Refused."""
     edits: Any = None
     detail: dict[str, Any] = {}
     ended = False
@@ -261,13 +297,14 @@ async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) ->
         if record["event"] == "action.applying":
             edits, detail = record["detail"]["edits"], record["detail"]
         ended = ended or record["event"] in ("action.verified", "resource.quarantined")
+        ended = ended and record["event"] not in ("action.rolled_back", "resource.released")
     if edits is None or not ended:
         raise Refused("unknown", "no verified action of that id on this resource")
     made = tuple(Edit(one["path"], one.get("before", ABSENT), one.get("after", ABSENT)) for one in edits)
     plan = Plan(resource, detail["incarnation"], detail["kind"], made, tuple(detail["controls"]))
     if plan.hash != detail["plan_hash"]:
         raise Refused("no-undo", "the record does not hold all that an undo needs: a secret was left out")
-    return plan
+    return str(detail["action_id"]), plan
 
 
 def guarded_type(engine: Engine, resource: ResourceId) -> ResourceType:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from guardrail import plans, policy, proof, roles, wishes
+from guardrail import asks, plans, policy, proof, roles, wishes
 from guardrail.carry import carry, send
 from guardrail.documents import Document
 from guardrail.errors import Busy, Stale, Unsafe
@@ -261,7 +261,7 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
     if asked is not None and not turn.blind.isdisjoint(asked.plan.controls):
         return False        # what waits cannot be judged now, and so it waits on
     if asked is not None and asked.plan.hash == plan.hash:
-        is_over = asked.expires is not None and asked.expires <= turn.now
+        is_over = turn.is_over(asked)
         rests = asked.state in ("rejected", "expired")
         if not is_over and not (rests and turn.look is not None and turn.look.changes):
             return False
@@ -273,13 +273,16 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
     else:
         _withdraw(turn, "the resource changed: another plan is asked for")
     rule = mine[0].rule
+    severity = asks.louder(asked, plan, severity)
     expires = None if held else turn.now + turn.engine.policy.expires(severity)
     needs = 2 if any(turn.is_merely_seen(one.finding) for one in mine) else 1
-    opened = replace(turn.opened(plan, "approve", held or rule), expires=expires, needs=needs)
+    opened = replace(turn.opened(plan, "approve", held or rule), expires=expires, needs=needs, severity=severity,
+                     intent=asks.intent(turn.case, plan, turn.now))
     for decision in mine:
         turn.made(decision, plan)
-    asks = turn.moves(opened, "held" if held else "proposed", edits=plan.edits, expires=expires, why=held or rule)
-    turn.case = replace(turn.case, asked=asks)
+    waits = turn.moves(opened, "held" if held else "proposed", edits=plan.edits, expires=expires, severity=severity,
+                      why=held or rule, **({"intent": opened.intent} if opened.intent else {}))
+    turn.case = replace(turn.case, asked=waits)
     await turn.commit(again_s=HELD_AGAIN_S if held else None)
     return True
 
@@ -289,7 +292,7 @@ def _is_persons(turn: Turn) -> bool:
     asked = turn.case.asked
     if asked is None or not asked.asked_by or asked.state not in ("proposed", "held"):
         return False
-    return asked.expires is None or turn.now < asked.expires
+    return not turn.is_over(asked)
 
 
 def _withdraw(turn: Turn, why: str) -> None:
@@ -299,6 +302,8 @@ def _withdraw(turn: Turn, why: str) -> None:
         turn.moves(asked, "expired", why="nobody decided")
     elif asked is not None:
         turn.moves(asked, "superseded", why=why)
+        if asked.state in ("proposed", "held"):
+            turn.case = asks.voided(turn.case, turn.now)
     turn.case = replace(turn.case, asked=None)
 
 
@@ -321,7 +326,7 @@ def _report(turn: Turn, decisions: Sequence[Decision], type: ResourceType, contr
 def _drop_stale_ask(turn: Turn, decisions: Sequence[Decision]) -> None:
     """What waits for people and is no longer wanted by any finding is superseded."""
     asked = turn.case.asked
-    if asked is None or asked.state == "rejected" or _is_persons(turn):
+    if asked is None or (asked.state == "rejected" and not turn.is_over(asked)) or _is_persons(turn):
         return
     wanted = {decision.finding.control for decision in decisions if decision.mode in ("approve", "enforce")}
     wanted |= turn.blind

@@ -17,6 +17,8 @@ from guardrail.ids import ResourceId
 from guardrail.paths import fold
 from guardrail.policy import Pending, Rules, Switch
 from guardrail.policy_schema import Exemption, Freeze
+from guardrail.refusals import attempt
+from guardrail.stores import HOME
 from guardrail.turn import Engine
 from guardrail.values import Record
 
@@ -30,12 +32,12 @@ async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rule
     Errors: Refused.
     """
     rules = await engine.store.rules()
-    if LADDER.index(mode) <= LADDER.index(rules.switch):
-        authorize(who, "tighten", None, engine.policy)
+    tightens = LADDER.index(mode) <= LADDER.index(rules.switch)
+    async with attempt(engine, HOME, "mode", who):
+        authorize(who, "tighten" if tightens else "loosen", None, engine.policy)
+    if tightens:
         return await _set(engine, replace(rules, switch=mode, pending=()), who, "mode.switched", was=rules.switch, now=mode,
                           reason=reason)
-    authorize(who, "loosen", None, engine.policy)
-
     def let(rules: Rules) -> Rules:
         return replace(rules, switch=mode)
 
@@ -45,21 +47,23 @@ async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rule
 
 async def confirm(engine: Engine, generation: int, who: Person, reason: str) -> Rules:
     """The second yes to a switch that waits, by another administrator who saw these rules. Errors: Refused."""
-    authorize(who, "loosen", None, engine.policy)
-    rules = await engine.store.rules()
-    first = next((one for one in rules.pending if one.kind == "switch" and _waits(one, engine.clock())), None)
-    if first is None:
-        raise Refused("unknown", "no switch waits for a second person")
-    if rules.generation != generation:
-        raise Refused("stale", f"the rules have changed: they are at generation {rules.generation} now, look again")
-    if fold(first.by) == fold(who.object_id):
-        raise Refused("twice", "you asked for it: another administrator confirms")
+    async with attempt(engine, HOME, "mode", who):
+        authorize(who, "loosen", None, engine.policy)
+        rules = await engine.store.rules()
+        first = next((one for one in rules.pending if one.kind == "switch" and _waits(one, engine.clock())), None)
+        if first is None:
+            raise Refused("unknown", "no switch waits for a second person")
+        if rules.generation != generation:
+            raise Refused("stale", f"the rules have changed: they are at generation {rules.generation} now, look again")
+        if fold(first.by) == fold(who.object_id):
+            raise Refused("twice", "you asked for it: another administrator confirms")
     return await switch(engine, LADDER[LADDER.index(first.what)], who, reason)
 
 
 async def freeze(engine: Engine, wanted: Freeze, who: Person, reason: str) -> Rules:
     """Nothing is enforced while it lasts. Errors: Refused."""
-    authorize(who, "tighten", None, engine.policy)
+    async with attempt(engine, HOME, "freeze", who):
+        authorize(who, "tighten", None, engine.policy)
     if wanted.until <= max(wanted.start, engine.clock()):
         raise Refused("until", "a freeze ends after it begins, and in the future")
     rules = await engine.store.rules()
@@ -70,7 +74,8 @@ async def freeze(engine: Engine, wanted: Freeze, who: Person, reason: str) -> Ru
 
 async def end_freeze(engine: Engine, name: str, who: Person, reason: str) -> Rules:
     """A freeze that people set ends early; one of the policy ends with the policy. Errors: Refused."""
-    authorize(who, "loosen", None, engine.policy)
+    async with attempt(engine, HOME, "freeze", who):
+        authorize(who, "loosen", None, engine.policy)
     rules = await engine.store.rules()
     if not any(one.name == name for one in rules.freezes):
         raise Refused("unknown", f"no freeze named {name!r} was set at run time")
@@ -84,14 +89,25 @@ async def end_freeze(engine: Engine, name: str, who: Person, reason: str) -> Rul
 
 async def ask_exemption(engine: Engine, wanted: Exemption, who: Person) -> Rules:
     """One control may drift on one resource or group until a date: another approver confirms it. Errors: Refused."""
-    authorize(who, "exempt", None, engine.policy)
+    async with attempt(engine, ResourceId(wanted.scope), "exempt", who):
+        authorize(who, "exempt", None, engine.policy)
+    return await wait_exemption(engine, wanted, who)
+
+
+def refuse_exemption(engine: Engine, wanted: Exemption) -> None:
+    """Errors: Refused for one that could never be in force."""
     now = engine.clock()
     if not now < wanted.until <= now + policies.EXEMPT_AT_MOST:
         raise Refused("until", "an exemption ends within 90 days")
     if "/resourcegroups/" not in fold(wanted.scope) or wanted.control not in {one.id for one in engine.controls}:
         raise Refused("what", "an exemption is for one known control, on one resource or group")
+
+
+async def wait_exemption(engine: Engine, wanted: Exemption, who: Person) -> Rules:
+    """It waits for another person's yes, whoever asked. Errors: Refused."""
+    refuse_exemption(engine, wanted)
     rules = await engine.store.rules()
-    asked = Pending("exemption", wanted.id, who.object_id, now, wanted.reason, wanted)
+    asked = Pending("exemption", wanted.id, who.object_id, engine.clock(), wanted.reason, wanted)
     kept = tuple(one for one in rules.pending if one.what != wanted.id)
     return await _set(engine, replace(rules, pending=(*kept, asked)), who, "exemption.asked", exemption_id=wanted.id,
                       control=wanted.control, scope=wanted.scope, reason=wanted.reason, owner=wanted.owner, until=wanted.until)
@@ -104,10 +120,12 @@ async def confirm_exemption(engine: Engine, id: str, who: Person, approvers: str
     if asked is None or asked.exemption is None:
         raise Refused("unknown", "no such exemption waits to be confirmed")
     scope = ResourceId(asked.exemption.scope)
-    authorize(who, "confirm", scope, engine.policy, approvers)
-    case, _ = await engine.store.load(scope)
-    if fold(who.object_id) in {fold(asked.by), *(fold(actor) for actor in case.actors)}:
-        raise Refused("four-eyes", "you asked for it, or made the change: another person must confirm")
+    async with attempt(engine, scope, "exempt", who):
+        authorize(who, "confirm", scope, engine.policy, approvers)
+        case, _ = await engine.store.load(scope)
+        engine.refuse_skewed()
+        if fold(who.object_id) in {fold(asked.by), *(fold(actor) for actor in case.actors)}:
+            raise Refused("four-eyes", "you asked for it, or made the change: another person must confirm")
     one = asked.exemption
     changed = replace(rules, exemptions=(*rules.exemptions, one), pending=tuple(p for p in rules.pending if p is not asked))
     return await _set(engine, changed, who, "exemption.added", exemption_id=one.id, control=one.control, scope=one.scope,
@@ -116,7 +134,8 @@ async def confirm_exemption(engine: Engine, id: str, who: Person, approvers: str
 
 async def remove_exemption(engine: Engine, id: str, who: Person, reason: str) -> Rules:
     """What it hid is drift again at the next look. Errors: Refused."""
-    authorize(who, "unexempt", None, engine.policy)
+    async with attempt(engine, HOME, "exempt", who):
+        authorize(who, "unexempt", None, engine.policy)
     rules = await engine.store.rules()
     gone = [one for one in rules.exemptions if one.id.startswith(id)]
     if len(gone) != 1:
@@ -130,6 +149,8 @@ async def remove_exemption(engine: Engine, id: str, who: Person, reason: str) ->
 async def expire(engine: Engine) -> Rules:
     """Takes out what has ended: exemptions, freezes, and second yeses that never came. For tend."""
     rules, now = await engine.store.rules(), engine.clock()
+    if engine.is_skewed:
+        return rules
     ended = [one for one in rules.exemptions if one.until <= now]
     kept = replace(
         rules, exemptions=tuple(one for one in rules.exemptions if one.until > now),
@@ -153,6 +174,7 @@ async def _by_two(engine: Engine, rules: Rules, mine: Pending, let: Callable[[Ru
     first = next((one for one in rules.pending if (one.kind, one.what) == (mine.kind, mine.what)), None)
     others = tuple(one for one in rules.pending if one is not first)
     is_second = first is not None and fold(first.by) != fold(mine.by) and _waits(first, mine.at)
+    engine.refuse_skewed()
     if is_second or not holds_production(engine):
         people = [one.by for one in (first, mine) if one is not None]
         return await _set(engine, let(replace(rules, pending=others)), mine.by, event, people=people, **detail)

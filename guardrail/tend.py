@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 
-from guardrail import audit, switches, wishes
+from guardrail import audit, logs, switches, wishes
 from guardrail.errors import Stale
 from guardrail.stores import HOME
 from guardrail.sweep import sweep
 from guardrail.turn import Engine
-from guardrail.values import Case, Look
+from guardrail.values import Case, Look, Record
 
 ANCHOR_EVERY = timedelta(minutes=5)
+SKEW_TOLD_S = 3600.0
 
 
 async def tend(engine: Engine) -> list[Case]:
@@ -21,6 +22,7 @@ async def tend(engine: Engine) -> list[Case]:
     Errors: StoreDown.
     """
     now = engine.clock()
+    await _tell_skew(engine, now)
     await switches.expire(engine)
     asked, untold = False, list[Case]()
     async for case in engine.store.open_cases():
@@ -36,6 +38,17 @@ async def tend(engine: Engine) -> list[Case]:
     if asked:
         await sweep(engine)
     return untold
+
+
+async def _tell_skew(engine: Engine, now: datetime) -> None:
+    """Our clock, or the store's, is wrong: hourly on record, for people to see (R26)."""
+    case, _ = await engine.store.load(HOME)
+    if engine.is_skewed and await engine.store.take(f"skewed/{HOME}", 1, SKEW_TOLD_S):
+        detail = {"skew_s": round(engine.store.skew_s, 1)}
+        record = Record("clock.skewed", now, "guardrail", "", engine.ceiling, engine.policy.hash, detail)
+        with contextlib.suppress(Stale):        # something else was recorded meanwhile
+            await engine.store.commit(case, record)
+        logs.told(record, HOME)
 
 
 async def anchor(engine: Engine, now: datetime) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from guardrail import logs, names, plans
+from guardrail import asks, logs, names, plans
 from guardrail import policy as policies
 from guardrail.documents import Document
-from guardrail.errors import Busy, GuardrailError, Held
+from guardrail.errors import Busy, GuardrailError, Held, Refused
 from guardrail.ids import ResourceId, fold, subscription
 from guardrail.paths import ABSENT, get, parse, show
 from guardrail.paths import fold as fold_text
@@ -44,6 +44,7 @@ RULES_FOR_S = 5
 ACTORS_KEPT = 50
 NUDGED_S = 60
 WISHES_AGAIN = timedelta(minutes=1)
+SKEW_S = 60.0           # off the store's clock by more: nothing is approved, nothing expires
 
 
 @dataclass(slots=True)
@@ -76,6 +77,16 @@ class Engine:
         """Errors: Stale if somebody else changed them meanwhile."""
         self._rules = (await self.store.set_rules(rules, *records), self.clock())
         return self._rules[0]
+
+    @property
+    def is_skewed(self) -> bool:
+        """Whether our clock and the store's differ by more than a minute: one of them is wrong."""
+        return abs(self.store.skew_s) > SKEW_S
+
+    def refuse_skewed(self) -> None:
+        """Errors: Refused while nobody knows what time it is."""
+        if self.is_skewed:
+            raise Refused("clock", f"our clock and the store's differ by {abs(self.store.skew_s):.0f} s: nothing is decided")
 
     def controls_on(self, type: ResourceType) -> tuple[Control, ...]:
         if type.name not in self._on:
@@ -117,6 +128,10 @@ class Turn:
         until = self.case.acting.leased_until if self.case.acting else None
         if until is not None and until > self.now:
             raise Busy("another worker is applying", after_s=min(30.0, (until - self.now).total_seconds() + 1))
+
+    def is_over(self, action: Action) -> bool:
+        """Whether its time has ended: never while nobody knows what time it is."""
+        return action.expires is not None and action.expires <= self.now and not self.engine.is_skewed
 
     def is_urgent(self, controls: Sequence[Control]) -> bool:
         return self.case.acting is not None or any(control.severity == "critical" for control in controls)
@@ -176,8 +191,10 @@ class Turn:
         tags = document.get("tags")
         named = frozenset(fold_text(actor) for actor in self.case.actors if actor not in ("", "?"))
         actors = policies.Actors(named, unknown=len(named) < len(self.case.actors))
+        # what ends (an exemption, a freeze) ends by the store's clock where ours is far off it
+        now = self.now - timedelta(seconds=self.engine.store.skew_s) if self.engine.is_skewed else self.now
         decided = policies.decide(finding, control, self.place, tags if isinstance(tags, Mapping) else {},
-                                  self.engine.policy, self.rules, self.engine.ceiling, self.now, actors)
+                                  self.engine.policy, self.rules, self.engine.ceiling, now, actors)
         if decided.mode == "enforce" and plans.key(finding) in self.case.reported:
             why = "backlog: seen while it was only reported, so a raised mode asks"
             return replace(decided, mode="approve", why=why)
@@ -321,11 +338,14 @@ class Turn:
 
         `due` is the truth: a lost nudge costs a minute. Errors: Stale, StoreDown.
         """
+        self._remind()
         dues = [self.now + timedelta(seconds=again_s)] if again_s is not None else []
         if self.case.wishes:
             dues.append(self.now + WISHES_AGAIN)
-        for action in (self.case.asked, self.case.acting):
-            dues += [at for at in (action.expires, action.leased_until) if at is not None] if action else []
+        if self.case.asked is not None:
+            dues += [at for at in (self.case.asked.expires, asks.reminds(self.case.asked)) if at is not None]
+        if self.case.acting is not None and self.case.acting.leased_until is not None:
+            dues.append(self.case.acting.leased_until)
         self.case = replace(self.case, due=min(dues, default=None), stuck="" if answered else self.case.stuck)
         look = self.look if answered and not self._answered else None
         records, self._records = self._records, []
@@ -335,6 +355,14 @@ class Turn:
             logs.told(record, self.case.resource)
         if again_s is not None and again_s <= NUDGED_S:     # later ones tend nudges: a late nudge puts a new event's look back
             await self.engine.store.send(Look(self.case.resource, "due"), int(again_s))
+
+    def _remind(self) -> None:
+        asked = self.case.asked
+        half = asks.reminds(asked) if asked else None
+        if asked is not None and half is not None and half <= self.now and not self.engine.is_skewed:
+            self.note("action.reminded", action=asked, plan_hash=asked.plan.hash, kind=asked.plan.kind,
+                      controls=asked.plan.controls, expires=asked.expires, severity=asked.severity)
+            self.case = replace(self.case, asked=replace(asked, reminded=True))
 
 
 def _own(body: Any) -> Any:

@@ -128,6 +128,11 @@ class Plan:
         edits = tuple(Edit(edit.path, edit.after, edit.before) for edit in self.edits)
         return replace(self, kind="undo", edits=edits)
 
+    @property
+    def intent(self) -> str:
+        """A hash of what the plan wants, whatever stands there now: two plans of one intent differ in `before` alone."""
+        return digest(("intent", replace(self, edits=tuple(Edit(edit.path, after=edit.after) for edit in self.edits))))
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -148,6 +153,7 @@ class Approval:
     policy_hash: str
     version: str
     signature: str = ""
+    intent: str = ""            # Plan.intent, where that was approved: the values that stand there may move on (D10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,10 @@ class Action:
     expects: Any = ABSENT                   # the document as predicted: what the verification compares with
     leased_until: datetime | None = None
     lease: str = ""                         # who holds it: one id an invocation
+    severity: Severity | Literal[""] = ""     # of an ask: of its findings, one louder each time that nobody decided
+    reminded: bool = False                  # an ask's half time is on record
+    intent: str = ""                        # Plan.intent, where it is offered: asks for it kept being voided
+    undoes: tuple[str, Kind] | None = None  # id and kind of the action that it takes back
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +215,7 @@ class Case:
     wishes: tuple[Wish, ...] = ()                           # of people, for the next look
     stuck: str = ""
     actors: tuple[str, ...] = ()                            # who touched it since it was last seen clean; "" unknown
+    voids: tuple[datetime, ...] = ()                        # when the newest asks were voided, for the resource changed
     missing: tuple[datetime, ...] = ()                      # 404s in a row: gone is three over a minute
     busy_since: datetime | None = None
     etag: str = ""                                          # the store's, not part of the row's body

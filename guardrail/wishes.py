@@ -14,6 +14,7 @@ from guardrail import people
 from guardrail.authorize import Person, authorize
 from guardrail.errors import Refused, Stale
 from guardrail.ids import ResourceId
+from guardrail.refusals import attempt
 from guardrail.stores import HOME
 from guardrail.turn import Engine, Turn
 from guardrail.values import Case, Record, Wish
@@ -31,7 +32,8 @@ async def look(engine: Engine, resource: ResourceId, who: Person, reason: str) -
 async def wish(engine: Engine, resource: ResourceId, what: Literal["quarantine", "undo"], who: Person, reason: str,
                action_id: str = "") -> None:
     """`people.quarantine` and `people.undo` for who may not read Azure. Errors: Refused, as far as the store tells."""
-    authorize(who, "quarantine" if what == "quarantine" else "rollback", resource, engine.policy)
+    async with attempt(engine, resource, what, who, action_id):
+        authorize(who, "quarantine" if what == "quarantine" else "rollback", resource, engine.policy)
     people.guarded_type(engine, resource)
     if what == "undo":
         await people.verified_plan(engine, resource, action_id)

@@ -8,16 +8,24 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from guardrail import people as approving
+from guardrail.errors import Refused
 from guardrail.ids import ResourceId
+from guardrail.policy_schema import Exemption
+from guardrail.stores import HOME
 from guardrail.stores.azure import AzureStore
 from tests.azurite import Account, Azurite
+from tests.flow import test_intent as intent
 from tests.flow import test_loop as loop
-from tests.flow.world import World, world
+from tests.flow import test_people as people
+from tests.flow import test_refusals as refusals
+from tests.flow.world import ENFORCE, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -33,20 +41,24 @@ CONTROLS = [next(one for one in loop.CONTROLS if one.on == type and one.response
     (loop.test_report_mode_sends_nothing_but_reads, {"how": {"switch": "report"}}),
     (loop.test_production_asks_and_writes_nothing, {}),
     (loop.test_a_deleted_diagnostic_setting_comes_back_as_it_was, {}),
+    (intent.test_after_three_voids_the_intent_mends_it, {}),
+    (refusals.test_a_thousand_tries_leave_one_record_in_ten_minutes, {}),
+    (refusals.test_a_yes_round_the_end, {"before_s": 1, "code": "expired", "seen": True}),
+    (refusals.test_what_was_taken_back_is_called_so, {"is_isolation": True}),
 ], ids=lambda one: one.__name__ if callable(one) else "-".join(getattr(part, "id", "") for part in one.values()))
 async def test_it_goes_as_on_a_file(flow: Callable[..., Any], options: dict[str, Any], tmp_path: Path) -> None:
     await flow(tmp_path=tmp_path, **options)
 
 
 @asynccontextmanager
-async def tables(folder: Path, azurite: Azurite) -> AsyncIterator[tuple[World, Account, AzureStore]]:
+async def tables(folder: Path, azurite: Azurite, policy: str = ENFORCE) -> AsyncIterator[tuple[World, Account, AzureStore]]:
     """A world in an account, and the store as its worker has it."""
     account = azurite.account()
 
     def stores(clock: Any) -> AbstractAsyncContextManager[Callable[[], AzureStore]]:
         return account.stores(clock)
 
-    async with world(folder, store=stores) as here:
+    async with world(folder, policy, store=stores) as here:
         store: Any = here.guardrail.store
         yield here, account, store
 
@@ -100,3 +112,30 @@ async def test_what_an_event_costs(tmp_path: Path, azurite: Azurite) -> None:
         assert [line.method for line in here.ours] == ["PATCH"]
         assert costs["clean"] == ["GET cases", "POST $batch"]
         assert len(costs["fix"]) <= 5, costs["fix"]
+
+
+@pytest.mark.threat("R26")
+@pytest.mark.parametrize("minutes", [10, -10, 0])
+async def test_the_account_tells_how_late_it_is(minutes: float, tmp_path: Path, azurite: Azurite) -> None:
+    """Azurite's answers carry the machine's time: ten minutes off it nothing is approved, nothing expires, people see it."""
+    async with tables(tmp_path, azurite, people.POLICY) as (here, account, store):
+        account.own_date = True
+        here.clock.now = datetime.now(UTC)
+        id, action = await people.asked(here)
+        assert abs(store.skew_s) < 5
+        engine, yes = here.guardrail.engine, (id, action.id, action.plan.hash, people.APPROVER, "yes")
+        exemption = Exemption(control="storage-minimum-tls", scope=id, reason="x", owner="x", until=here.clock())
+        here.clock.forward(minutes * 60)
+        await here.rules(exemptions=(exemption,))
+        await here.guardrail.tend()
+        assert abs(store.skew_s - minutes * 60) < 5
+        assert ("clock.skewed" in await here.events_of(HOME)) is bool(minutes)
+        assert (await store.rules()).exemptions == ((exemption,) if minutes else ())
+        if minutes:
+            with pytest.raises(Refused, match="our clock and the store's differ by"):
+                await approving.approve(engine, *yes)
+            assert (await here.case(id)).asked == action
+        else:
+            assert (await approving.approve(engine, *yes)).state == "approved"
+        await here.settle()
+        assert len(here.ours) == (0 if minutes else 1)

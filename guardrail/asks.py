@@ -1,0 +1,46 @@
+"""What an ask knows of those before it: how loud it is, how often they were voided, which intent it offers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from guardrail.paths import ABSENT
+from guardrail.values import SEVERITIES, Action, Case, Plan, Severity
+
+VOIDS = 3                                   # in VOIDED_FOR: from then on the intent may be approved
+VOIDED_FOR = timedelta(hours=24)
+INTENT_FOR = timedelta(hours=1)             # an approved intent is good for so long
+
+
+def louder(before: Action | None, plan: Plan, severity: Severity) -> Severity:
+    """Of an ask for `plan`: one step above an ask of its controls that nobody decided, `severity` at least."""
+    if before is None or before.state != "expired" or set(plan.controls).isdisjoint(before.plan.controls):
+        return severity
+    was = SEVERITIES.index(before.severity or severity)
+    return SEVERITIES[min(SEVERITIES.index(severity), max(0, was - 1))]
+
+
+def reminds(asked: Action) -> datetime | None:
+    """When people are reminded: at half of an ask's time, once."""
+    if asked.state != "proposed" or asked.reminded or asked.expires is None:
+        return None
+    return asked.opened + (asked.expires - asked.opened) / 2
+
+
+def voided(case: Case, now: datetime) -> Case:
+    """The case after another ask ended because the resource changed."""
+    return replace(case, voids=(*case.voids, now)[-VOIDS:])
+
+
+def intent(case: Case, plan: Plan, now: datetime) -> str:
+    """Plan.intent, if an ask for `plan` offers it: after three voids in a day, and for a fix that deletes nothing; or ""."""
+    recent = [at for at in case.voids if now - at < VOIDED_FOR]
+    is_plain = plan.kind == "fix" and all(edit.after is not ABSENT for edit in plan.edits)
+    return plan.intent if is_plain and len(recent) >= VOIDS else ""
+
+
+def approves_intent(action: Action, now: datetime) -> bool:
+    """Whether everyone who approved it approved its intent, and within the hour."""
+    return bool(action.approvals) and all(
+        one.intent == action.plan.intent and now < one.at + INTENT_FOR for one in action.approvals)
