@@ -17,7 +17,7 @@ from guardrail.stores import Store
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The life of each plan.")
 STATES = ("proposed", "held", "approved", "applying", "applied", "verified", "quarantined", "failed", "unknown", "rejected",
-          "expired", "superseded", "rolled_back")
+          "expired", "superseded", "rolled_back", "released")
 
 
 @group.command("list", epilog=text("guardrail actions list", "guardrail actions list --state held -o json"))

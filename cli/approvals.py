@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from cli import identities, target
+from cli.exemptions import when
 from cli.findings import by_prefix
 from cli.identities import As, Reason, person, said
 from cli.output import Code, Ended, count, emit, mark, say, stamp, tell, text, warn
@@ -22,6 +24,7 @@ from guardrail.authorize import Person
 from guardrail.errors import Refused
 from guardrail.ids import ResourceId
 from guardrail.paths import fold
+from guardrail.refusals import attempt
 from guardrail.values import Action
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a yes or a no.")
@@ -33,26 +36,52 @@ Id = Annotated[str, typer.Argument(metavar="act-..")]
                                    exits=(0, 1, 4)))
 def listed(
     mine: Annotated[bool, typer.Option("--mine", help="Only what you may approve now.")] = False,
+    cause: Annotated[str, typer.Option(metavar="act-..", help="Only those of the same cause, one by one.")] = "",
     as_: As = "",
     output: Annotated[str, typer.Option("-o", "--output", help="table, json or csv.")] = "table",
     query: Annotated[str, typer.Option(help="JMESPath, with -o json.")] = "",
 ) -> None:
-    """Lists what waits for approval, what expires first before the rest."""
+    """Lists what waits for approval, critical first; a table has what one cause made in one line."""
     formats(output)
     if mine:
         who = person(as_)
         rows = target.with_guardrail(lambda one: _mine(one, who))
     else:
         rows = target.with_store(views.approvals)
+    rows = views.of_cause(rows, cause)
     names = identities.names() if output != "json" else {}
-    shown = rows if output == "json" else [dict(row) | {
+    shown = list(rows) if output == "json" else [cells(row, names) for row in rows]
+    if output == "table" and not cause:
+        shown = joined(shown)
+    columns = {"ACTION": "id", "STATE": "state", "SEVERITY": "severity", "EXPIRES": "ends", "RESOURCE": "resource",
+               "KIND": "kind", "CONTROLS": "what", "CAUSED BY": "who", "YES": "have", "PLAN": "plan"}
+    emit(shown, columns, output, query, "nothing waits for you." if mine else "nothing waits.")
+    if any(row["id"].endswith("more") for row in shown):
+        say("Several of one cause stand in one line, and are decided one by one: guardrail approvals list --cause act-..")
+
+
+def cells(row: views.Row, names: dict[str, str]) -> views.Row:
+    """An ask as a line shows it."""
+    return dict(row) | {
         "resource": views.short(row["resource_id"]), "what": ", ".join(row["controls"]), "plan": row["plan_hash"][:HASH_LENGTH],
         "ends": stamp(row["expires"]) if "expires" in row else "does not", "have": f"{len(row['approvals'])} of {row['needs']}",
-        "who": ", ".join(names.get(one["object_id"], one["object_id"]) or "unknown" for one in row["caused_by"]) or "unknown"}
-        for row in rows]
-    columns = {"ACTION": "id", "STATE": "state", "EXPIRES": "ends", "RESOURCE": "resource", "KIND": "kind", "CONTROLS": "what",
-               "CAUSED BY": "who", "YES": "have", "PLAN": "plan"}
-    emit(shown, columns, output, query, "nothing waits for you." if mine else "nothing waits.")
+        "who": _named((one["object_id"] for one in row["caused_by"]), names)}
+
+
+def joined(rows: Sequence[views.Row]) -> list[views.Row]:
+    """One line for a cause: "12 resources", "1 change by deploy-pipeline"."""
+    return [_line(list(group)) for _, group in itertools.groupby(rows, lambda row: row["cause"]["first"])]
+
+
+def _line(group: Sequence[views.Row]) -> views.Row:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    cause = views.cause(group)
+    return dict(first) | {name: ", ".join(sorted({row[name] for row in group})) for name in ("state", "kind", "what")} | {
+        "id": f"{first['id']} and {len(group) - 1} more", "have": "", "plan": "",
+        "severity": ", ".join(f"{many} {severity}" for severity, many in views.severities(group).items()),
+        "resource": count(cause["resources"], "resource"), "who": f"{count(cause['changes'], 'change')} by {first['who']}"}
 
 
 async def _mine(guardrail: Guardrail, who: Person) -> list[views.Row]:
@@ -74,6 +103,7 @@ async def _may(guardrail: Guardrail, resource: ResourceId, id: str, who: Person)
 def approve(
     action: Id,
     plan: Annotated[str, typer.Option(metavar="HASH", help="The plan that you saw, 8 digits at least: no question then.")] = "",
+    intent: Annotated[bool, typer.Option("--intent", help="What it wants, for an hour: the value may move.")] = False,
     reason: Reason = "",
     as_: As = "",
 ) -> None:
@@ -81,20 +111,22 @@ def approve(
     who, why = person(as_), said(reason)
     if plan and (len(plan) < HASH_LENGTH or not set(plan) <= set("0123456789abcdef")):
         raise Ended(Code.USAGE, f"--plan {plan!r} is no hash. cure: at least {HASH_LENGTH} digits, as the plan is shown.")
-    target.with_guardrail(lambda one: _approve(one, action, plan, who, why))
+    target.with_guardrail(lambda one: _approve(one, action, plan, intent, who, why))
 
 
-async def _approve(guardrail: Guardrail, prefix: str, plan: str, who: Person, reason: str) -> None:
+async def _approve(guardrail: Guardrail, prefix: str, plan: str, intent: bool, who: Person, reason: str) -> None:
     engine, approvers = guardrail.engine, guardrail.settings.approvers
-    resource, asked = await _waiting(guardrail, prefix)
+    resource, asked = await _waiting(guardrail, prefix, intent)
     _show(guardrail, asked)
+    hash = asked.intent if intent and plan and asked.intent.startswith(plan) else asked.plan.hash
     try:
-        await people.deciding(engine, resource, asked.id, who, approvers)
-        if plan and not asked.plan.hash.startswith(plan):
+        if plan and not hash.startswith(plan):
             raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:HASH_LENGTH]} now, look at it again")  # noqa: TRY301
         if not plan:
+            async with attempt(engine, resource, "approve", who, asked.id):
+                await people.deciding(engine, resource, asked.id, who, approvers)
             _confirm(asked)
-        done = await people.approve(engine, resource, asked.id, asked.plan.hash, who, reason, approvers)
+        done = await people.approve(engine, resource, asked.id, hash, who, reason, approvers, intent)
     except Refused as error:
         raise await _refused(guardrail, resource, asked, error) from error
     if done.state == "approved":
@@ -113,27 +145,34 @@ def _confirm(asked: Action) -> None:
 
 @group.command("reject", epilog=text('guardrail approvals reject act-6a01d3 --reason "wanted until Friday" --as approver',
                                      'guardrail approvals reject act-6a01d3 --reason "not now"', exits=(0, 1, 4)))
-def reject(action: Id, reason: Reason = "", as_: As = "") -> None:
+def reject(
+    action: Id,
+    exempt_until: Annotated[str, typer.Option(metavar="DATE", help="And asks for an exemption until then.")] = "",
+    reason: Reason = "", as_: As = "",
+) -> None:
     """Rejects the fix: the drift stays, and is asked about again at the next change, or after a day."""
-    who, why = person(as_), said(reason)
-    target.with_guardrail(lambda one: _reject(one, action, who, why))
+    who, why, until = person(as_), said(reason), when(exempt_until) if exempt_until else None
+    target.with_guardrail(lambda one: _reject(one, action, until, who, why))
 
 
-async def _reject(guardrail: Guardrail, prefix: str, who: Person, reason: str) -> None:
+async def _reject(guardrail: Guardrail, prefix: str, until: datetime | None, who: Person, reason: str) -> None:
     resource, asked = await _waiting(guardrail, prefix)
     try:
-        await people.reject(guardrail.engine, resource, asked.id, who, reason, guardrail.settings.approvers)
+        await people.reject(guardrail.engine, resource, asked.id, who, reason, guardrail.settings.approvers, until)
     except Refused as error:
         raise await _refused(guardrail, resource, asked, error) from error
     tell(f"{mark('done')} rejected: the drift of {views.short(resource)} stays. Asked again at its next change, or in 24 h.")
+    for one in (await guardrail.store.rules()).pending if until else ():
+        if one.exemption and one.exemption.scope == resource and one.by == who.object_id:
+            tell(f"  asked for until {stamp(one.exemption.until)}: guardrail exemptions confirm {one.what}")
 
 
-async def _waiting(guardrail: Guardrail, prefix: str) -> tuple[ResourceId, Action]:
-    """The one that waits under this id. Errors: Ended."""
-    row = by_prefix(await views.approvals(guardrail.store), prefix)
+async def _waiting(guardrail: Guardrail, prefix: str, intent: bool = False) -> tuple[ResourceId, Action]:
+    """The one that waits under this id; with an intent also the one that came in its place. Errors: Ended."""
+    row = by_prefix(await (views.actions if intent else views.approvals)(guardrail.store), prefix)
     resource = ResourceId(row["resource_id"])
     asked = (await guardrail.store.load(resource))[0].asked
-    if asked is None or asked.id != row["id"]:
+    if asked is None or not (asked.id == row["id"] or (intent and asked.intent and asked.intent == row.get("intent"))):
         raise Ended(Code.REFUSED, f"{row['id']} was decided just now.")
     return resource, asked
 
@@ -153,6 +192,9 @@ def _show(guardrail: Guardrail, asked: Action) -> None:
         tell(f"Why: {'; '.join(f'{one.id} ({one.severity}): {one.why}' for one in controls.values())}.")
         tell(f"May break: {'; '.join(dict.fromkeys(one.breaks for one in controls.values()))}.")
     asker = f"   Asked for by: {names.get(asked.asked_by, asked.asked_by)}, {asked.why}" if asked.asked_by else ""
+    if asked.intent:
+        tell(f"Voided three times in a day: --intent lets it act within the hour whatever stands there. "
+             f"Intent {asked.intent[:HASH_LENGTH]}.")
     tell(f"Caused by: {_named(asked.caused_by, names)}.{asker}   {_expires(asked, guardrail.engine.clock())}")
 
 

@@ -94,8 +94,10 @@ async def _on_engine(work: Callable[[Guardrail], Awaitable[T]], run: Running | N
         os.environ.update(IDENTITY_ENDPOINT=f"{run.simulator}/msi/token", IDENTITY_HEADER="embedded")
     else:
         store = app.open_store(Settings(frozenset(), store=str(store_path())))
-        known = frozenset({ids.subscription(case.resource) for case in await all_cases(store) if case.resource != HOME})
-        store.close()
+        try:
+            known = frozenset({ids.subscription(case.resource) for case in await all_cases(store) if case.resource != HOME})
+        finally:
+            store.close()
         made = Settings(known, ceiling="enforce", approvers=GROUP, store=str(store_path()),
                         policy=os.environ.get("GUARDRAIL_POLICY", "guardrail.yaml"))
     guardrail = app.build(made)

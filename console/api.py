@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from console import gate, views
 from console.gate import Reasoned
-from guardrail import audit, ids, people, switches, wishes
+from guardrail import audit, ids, people, refusals, switches, wishes
 from guardrail.authorize import Person
 from guardrail.errors import Refused
 from guardrail.ids import ResourceId
@@ -31,10 +31,17 @@ from guardrail.turn import Engine
 Hash = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Name = Annotated[str, Meta(pattern=r"\A[0-9A-Za-z][0-9A-Za-z ._-]{0,63}\Z")]      # it stands in a path
 Id = Annotated[str, Meta(max_length=2048)]
+ID_LENGTH = 64          # of what stands in a path, on record
 
 
 class Approving(Reasoned, frozen=True, kw_only=True):
-    plan: Hash                                      # the plan's hash as it was seen
+    plan: Hash                                      # the plan's hash as it was seen; with intent that one's may stand for it
+    intent: bool = False
+
+
+class Rejecting(Reasoned, frozen=True, kw_only=True):
+    then: Literal["open", "exempt"] = "open"
+    until: Time | None = None                       # of the exemption that is asked for
 
 
 class Settling(Reasoned, frozen=True, kw_only=True):
@@ -90,13 +97,15 @@ class Api:
             endpoint = gate.reading(self.identify, _answering(self, read))
             found += [Route(path, endpoint), Route(f"{path}.json", endpoint)] if "{" not in path else [Route(path, endpoint)]
         for path, verb, shape, act in CHANGES:
-            found.append(Route(path, gate.changing(self.identify, verb, shape, self.url, _acting(self, act)), methods=["POST"]))
+            found.append(Route(path, gate.changing(
+                self.identify, verb, shape, self.url, _acting(self, act), self._refused), methods=["POST"]))
         return found
 
     # Reading -------------------------------------------------------------------------------------------------------
 
     async def approvals(self, request: Request) -> Any:
-        return await views.approvals(self.engine.store)
+        """Those of one cause together; `?cause=`: only those of the same cause as that action."""
+        return views.of_cause(await views.approvals(self.engine.store), request.query_params.get("cause", ""))
 
     async def actions(self, request: Request) -> Any:
         return await views.actions(self.engine.store)
@@ -154,12 +163,16 @@ class Api:
 
     async def approve(self, request: Request, who: Person, body: Approving) -> Any:
         resource, id = await self._named(request)
-        await people.approve(self.engine, resource, id, body.plan, who, body.reason, self.approvers)
-        return await self._found(request)
+        await people.approve(self.engine, resource, id, body.plan, who, body.reason, self.approvers, body.intent)
+        case, _ = await self.engine.store.load(resource)
+        now = [one.id for one in (case.acting, case.asked) if one and one.id != id]
+        return await self._row(now[0] if body.intent and now else id)
 
-    async def reject(self, request: Request, who: Person, body: Reasoned) -> Any:
+    async def reject(self, request: Request, who: Person, body: Rejecting) -> Any:
+        if (body.then == "exempt") != (body.until is not None):
+            raise Refused("body", "then exempt needs until, and until needs then exempt")
         resource, id = await self._named(request)
-        await people.reject(self.engine, resource, id, who, body.reason, self.approvers)
+        await people.reject(self.engine, resource, id, who, body.reason, self.approvers, body.until)
         return await self._found(request)
 
     async def undo(self, request: Request, who: Person, body: Reasoned) -> Any:
@@ -238,6 +251,9 @@ class Api:
         case = await people.accept(self.engine, resource, body.part, body.hash, who, self.approvers, body.reason)
         return next(row for row in views.baselines(case) if row["part"] == body.part)
 
+    async def _refused(self, request: Request, who: Person, verb: str, error: Refused) -> None:
+        await refusals.note(self.engine, HOME, verb, who, error, str(request.path_params.get("id", ""))[:ID_LENGTH])
+
     # Finding -------------------------------------------------------------------------------------------------------
 
     async def _row(self, id: str) -> views.Row:
@@ -291,7 +307,7 @@ READS: tuple[tuple[str, Callable[..., Awaitable[Any]]], ...] = (
 )
 CHANGES: tuple[tuple[str, str, type[Reasoned], Callable[..., Awaitable[Any]]], ...] = (
     ("/actions/{id}/approve", "approve", Approving, Api.approve),
-    ("/actions/{id}/reject", "reject", Reasoned, Api.reject),
+    ("/actions/{id}/reject", "reject", Rejecting, Api.reject),
     ("/actions/{id}/rollback", "rollback", Reasoned, Api.undo),
     ("/actions/{id}/release", "release", Reasoned, Api.undo),
     ("/actions/{id}/retry", "retry", Reasoned, Api.retry),

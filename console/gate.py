@@ -34,7 +34,8 @@ CURES: Mapping[str, str] = {
     "origin": "leave the Origin header out",
     "body": "docs/reference/http-api.md", "unknown": "list them first",
     "stale": "read it again, and send what you saw",
-    "expired": "wait until it is asked again", "report": "switch back first: POST /mode", "until": "an earlier date",
+    "expired": "look at what is asked now: it comes again, louder", "clock": "set the clock, or wait until it is set",
+    "intent": "approve the plan", "report": "switch back first: POST /mode", "until": "an earlier date",
 }
 
 Body = TypeVar("Body", bound="Reasoned")
@@ -62,19 +63,27 @@ def reading(identify: Identify, answer: Endpoint) -> Endpoint:
 
 
 def changing(identify: Identify, verb: str, shape: type[Body], url: str,
-             act: Callable[[Request, Person, Body], Awaitable[Any]]) -> Endpoint:
-    """The endpoint for those who may `verb` at all; where, and whether now, is for `act` to say."""
+             act: Callable[[Request, Person, Body], Awaitable[Any]],
+             refused: Callable[[Request, Person, str, Refused], Awaitable[None]]) -> Endpoint:
+    """The endpoint for those who may `verb` at all; where, and whether now, is for `act` to say.
+
+    `refused` records who got no further than here; beyond, the engine does.
+    """
 
     async def endpoint(request: Request) -> Response:
         who: Person | None = None
+        sent: Body | None = None
         try:
             who = await identify(request)
             _refuse_foreign(request, url)
             authorize(who, verb, None, NO_POLICY)
-            return as_json(await act(request, who, await _body(request, shape)))
+            sent = await _body(request, shape)
+            return as_json(await act(request, who, sent))
         except Refused as error:
-            logs.line("person.refused", actor=who.object_id if who else "", outcome=error.code, verb=verb, error=str(error),
-                      path=request.url.path)
+            if who is None:
+                logs.line("person.refused", outcome=error.code, what=verb, why=str(error), path=request.url.path)
+            elif sent is None:
+                await refused(request, who, verb, error)
             return told(error)
         except GuardrailError as error:
             return told(error)

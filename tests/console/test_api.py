@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,8 +30,9 @@ from simulator.identity import actor
 from tests import test_ocsf
 from tests.console.test_page import PAYLOADS, Answer, call, filled
 from tests.flow.test_baselines import LOGS, NOTHING_DECLARED, VAULT
+from tests.flow.test_intent import drift, drifts, starved
 from tests.flow.test_loop import OPEN, STORAGE
-from tests.flow.test_people import GROUP, POLICY, asked
+from tests.flow.test_people import GROUP, POLICY, asked, unmoved
 from tests.flow.world import DEV, PROD, World, world
 from tests.test_tokens import AT, BAD, SETTINGS, WITHOUT, answer, signed
 
@@ -80,6 +82,13 @@ class Site:
         store: Any = self.here.guardrail.store
         return list(store._db.iterdump())
 
+    async def kept(self) -> Any:
+        """All rows without what the record of a refusal moves: it decides nothing, and is one in ten minutes."""
+        store: Any = self.here.guardrail.store
+        rows = [one for one in self.dump() if re.match(r'INSERT INTO "(looks|state|anchors)"', one) and "refused/" not in one]
+        cases = [unmoved((await store.load(chain.resource))[0]) async for chain in store.chains() if chain.resource != HOME]
+        return rows, cases
+
 
 @asynccontextmanager
 async def site(folder: Path, policy: str = POLICY, *, reads_azure: bool = True, **more: Any) -> AsyncIterator[Site]:
@@ -106,7 +115,7 @@ def good_bodies(here: World, id: str) -> Mapping[str, Any]:
 async def test_each_route_takes_its_role_and_no_other(tmp_path: Path) -> None:
     """An empty body is refused only to those whose role let them come so far. Nothing changes."""
     async with site(tmp_path) as one:
-        before = one.dump()
+        before = await one.kept()
         for path, verb, _, _ in CHANGES:
             for role in ("", *ROLES):
                 status, told = await one.post(path_of(path), {}, token("oncall", role))
@@ -117,7 +126,7 @@ async def test_each_route_takes_its_role_and_no_other(tmp_path: Path) -> None:
             for role in ("", *ROLES):
                 status = (await one.get(path, token("oncall", role))).status
                 assert status == (403 if not role else 404 if "{" in path else 200), (path, role)
-        assert one.dump() == before
+        assert await one.kept() == before
 
 
 @pytest.mark.threat("D3", "D5")
@@ -153,13 +162,13 @@ async def test_an_application_decides_nothing(tmp_path: Path) -> None:
     """With every role, and a body that a person's request would be taken with."""
     async with site(tmp_path) as one:
         id, action = await asked(one.here)
-        before, bodies = one.dump(), good_bodies(one.here, id)
+        before, bodies = await one.kept(), good_bodies(one.here, id)
         for path, *_ in CHANGES:
             body = {"reason": "automated", **bodies.get(path, {})}
             status, told = await one.post(path.replace("{id}", action.id).replace("{name}", "x"), body, ROBOT)
             assert (status, told["error"]["code"]) == (403, "app-only"), path
         assert (await one.get("/approvals", ROBOT)).status == 200
-        assert one.dump() == before
+        assert await one.kept() == before
 
 
 @pytest.mark.threat("D1", "D2", "D3", "D13")
@@ -167,7 +176,7 @@ async def test_each_refusal_has_its_status_and_cure(tmp_path: Path) -> None:
     async with site(tmp_path) as one:
         _, action = await asked(one.here)
         path, good = f"/actions/{action.id}/approve", {"plan": action.plan.hash, "reason": "yes"}
-        before = one.dump()
+        before = await one.kept()
         for who, body, status, code in (
                 (ENGINEER, good, 403, "four-eyes"), (token("x", acct=1), good, 403, "guest"),
                 (token("x", iat=AT - 3700), good, 401, "token-age"), (token("x", hasgroups=True), good, 403, "groups"),
@@ -178,11 +187,61 @@ async def test_each_refusal_has_its_status_and_cure(tmp_path: Path) -> None:
             assert told["error"]["message"] and told["error"]["cure"]
         status, told = await one.post("/actions/act-nothing/approve", good)
         assert (status, told["error"]["code"]) == (404, "unknown")
-        assert one.dump() == before
+        assert await one.kept() == before
         one.here.clock.forward(8 * 3600)
         late = token("approver", iat=AT + 8 * 3600, nbf=AT, exp=AT + 9 * 3600)
         status, told = await one.post(path, good, late)
         assert (status, told["error"]["code"]) == (409, "expired")
+
+
+@pytest.mark.threat("D1", "D4")
+async def test_a_refusal_is_on_record_where_it_belongs(tmp_path: Path) -> None:
+    """Whose role stops at the gate stands in the installation's chain, with what the path named; the rest in the resource's."""
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+        path, good = f"/actions/{action.id}/approve", {"plan": action.plan.hash, "reason": "yes"}
+        for who in (ENGINEER, ENGINEER, token("x", "Reader"), token("x", "Reader"), ROBOT):
+            assert (await one.post(path, good, who))[0] == 403
+        found = [*await one.here.records(id), *await one.here.records(HOME)]
+        told = [(row["actor"], *(row["detail"][name] for name in ("what", "code", "action_id")))
+                for row in found if row["event"] == "person.refused"]
+        assert told == [
+            (actor("ml-engineer").oid, "approve", "four-eyes", action.id), (actor("x").oid, "approve", "role", action.id),
+            (actor("deploy-pipeline").oid, "approve", "app-only", action.id)]
+
+
+@pytest.mark.threat("D10")
+async def test_an_intent_is_offered_and_approved(tmp_path: Path) -> None:
+    """By the id and the hash as they were seen, though both are another ask's by now."""
+    async with site(tmp_path) as one:
+        id, seen = await starved(one.here)
+        [row] = json.loads((await one.get("/approvals")).body)
+        assert (row["id"], row["intent"]) == (seen.id, seen.intent)
+        await drifts(one.here, id, "TLS1_0")
+        path = f"/actions/{seen.id}/approve"
+        fresh = token("approver", iat=AT + 300, nbf=AT, exp=AT + 3600)
+        assert (await one.post(path, {"plan": seen.intent, "reason": "enough"}, fresh))[0] == 409
+        status, told = await one.post(path, {"plan": seen.intent, "intent": True, "reason": "enough"}, fresh)
+        assert (status, told["state"], told["id"] != seen.id) == (200, "approved", True)
+        assert told["approvals"][0]["intent"] == seen.intent
+        drift(one.here, id, minimumTlsVersion="TLS1_1")
+        await one.here.settle()
+        assert one.here.show(id)["properties"]["minimumTlsVersion"] == "TLS1_2"
+
+
+async def test_a_no_asks_for_an_exemption(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+        path, until = f"/actions/{action.id}/reject", (one.here.clock.now + timedelta(days=7)).isoformat()
+        for body in ({"then": "exempt"}, {"until": until}, {"then": "open", "until": until}, {"then": "later"}):
+            assert (await one.post(path, {"reason": "an old client", **body}))[0] == 400
+        status, told = await one.post(path, {"reason": "an old client", "then": "exempt", "until": until})
+        assert (status, told["state"]) == (200, "rejected")
+        rows = json.loads((await one.get("/exemptions")).body)
+        assert {row["control"] for row in rows} == set(action.plan.controls)
+        assert {(row["state"], row["scope"], row["asked_by"]) for row in rows} == {("asked", id, actor("approver").oid)}
+        confirmed = await one.post(f"/exemptions/{rows[0]['id']}/confirm", {"reason": "agreed"}, ONCALL)
+        assert (confirmed[0], confirmed[1]["state"]) == (200, "in force")
 
 
 # what others' pages, prefetchers and odd clients send
