@@ -35,6 +35,8 @@ async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rule
     tightens = LADDER.index(mode) <= LADDER.index(rules.switch)
     async with attempt(engine, HOME, "mode", who):
         authorize(who, "tighten" if tightens else "loosen", None, engine.policy)
+        if not tightens:
+            engine.refuse_skewed()
     if tightens:
         return await _set(engine, replace(rules, switch=mode, pending=()), who, "mode.switched", was=rules.switch, now=mode,
                           reason=reason)
@@ -76,6 +78,7 @@ async def end_freeze(engine: Engine, name: str, who: Person, reason: str) -> Rul
     """A freeze that people set ends early; one of the policy ends with the policy. Errors: Refused."""
     async with attempt(engine, HOME, "freeze", who):
         authorize(who, "loosen", None, engine.policy)
+        engine.refuse_skewed()
     rules = await engine.store.rules()
     if not any(one.name == name for one in rules.freezes):
         raise Refused("unknown", f"no freeze named {name!r} was set at run time")
@@ -174,7 +177,6 @@ async def _by_two(engine: Engine, rules: Rules, mine: Pending, let: Callable[[Ru
     first = next((one for one in rules.pending if (one.kind, one.what) == (mine.kind, mine.what)), None)
     others = tuple(one for one in rules.pending if one is not first)
     is_second = first is not None and fold(first.by) != fold(mine.by) and _waits(first, mine.at)
-    engine.refuse_skewed()
     if is_second or not holds_production(engine):
         people = [one.by for one in (first, mine) if one is not None]
         return await _set(engine, let(replace(rules, pending=others)), mine.by, event, people=people, **detail)

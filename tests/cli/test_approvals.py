@@ -195,6 +195,63 @@ def test_a_no_leaves_the_drift(evening: Evening, guardrail: Guardrail) -> None:
     assert (action["state"], action["why"]) == ("rejected", "wanted")
 
 
+def test_a_no_asks_for_an_exemption(evening: Evening, guardrail: Guardrail) -> None:
+    [row] = rows(guardrail, "approvals", "list")
+    words = ("approvals", "reject", row["id"], "--reason", "an old client", "--as", "approver", "--exempt-until")
+    assert guardrail(*words, "soon").code == 64
+    assert guardrail(*words, "91d").code == 4
+    assert rows(guardrail, "approvals", "list") == [row], "nothing is rejected for an exemption that cannot be"
+    answer = guardrail(*words, "7d")
+    assert answer.code == 0
+    [exemption] = rows(guardrail, "exemptions", "list")
+    assert (exemption["state"], exemption["control"], exemption["scope"]) == ("asked", *row["controls"], ASKED)
+    assert f"guardrail exemptions confirm {exemption['id']}" in answer.out
+    assert guardrail("exemptions", "confirm", exemption["id"], "--reason", "mine", "--as", "approver").code == 4
+    assert guardrail("exemptions", "confirm", exemption["id"], "--reason", "agreed", "--as", "oncall").code == 0
+
+
+@pytest.mark.threat("D10")
+def test_an_intent_is_approved_where_it_is_offered(evening: Evening, guardrail: Guardrail) -> None:
+    async def voided(one: Engine) -> None:
+        case, _ = await one.store.load(ids.parse(ASKED))
+        await one.store.commit(replace(case, voids=(app.now(),) * 3))
+
+    [seen] = rows(guardrail, "approvals", "list")
+    words = ("--reason", "enough", "--as", "approver", "--intent")
+    assert guardrail("approvals", "approve", seen["id"], *words, "--plan", seen["plan_hash"]).code == 4
+    evening.engine(voided)
+    tls = {"properties": {"minimumTlsVersion": "TLS1_0"}}
+    for version in ("TLS1_0", "TLS1_1"):
+        tls["properties"]["minimumTlsVersion"] = version
+        evening.simulator.request("PATCH", ASKED, tls, as_="ml-engineer", api_version=VERSION)
+        evening.settle()
+        evening.look(ASKED)
+        if version == "TLS1_0":
+            [seen] = rows(guardrail, "approvals", "list")
+    [now] = rows(guardrail, "approvals", "list")
+    assert (now["intent"], now["id"] != seen["id"]) == (seen["intent"], True)
+    answer = guardrail("approvals", "approve", seen["id"], *words, "--plan", seen["intent"][:8])
+    assert answer.code == 0, answer.err
+    assert f"Intent {seen['intent'][:8]}." in answer.out and "carried out now" in answer.out
+    tls["properties"]["minimumTlsVersion"] = "TLS1_0"
+    evening.simulator.request("PATCH", ASKED, tls, as_="ml-engineer", api_version=VERSION)
+    evening.settle()
+    shown = evening.shown(ASKED)
+    assert (shown["minimumTlsVersion"], shown["publicNetworkAccess"]) == ("TLS1_2", "Disabled")
+
+
+@pytest.mark.threat("D1", "R21")
+def test_what_the_command_refuses_is_on_record(evening: Evening, guardrail: Guardrail) -> None:
+    """With the hash, and at a terminal, where the refusal comes before the question."""
+    [row] = rows(guardrail, "approvals", "list")
+    for who, plan in (("ml-engineer", ("--plan", row["plan_hash"])), ("deploy-pipeline", ())):
+        assert guardrail("approvals", "approve", row["id"], "--reason", "x", "--as", who, *plan).code == 4
+    records = rows(guardrail, "audit", "show", "stmlprod")
+    told = [one["detail"]["code"] for one in records if one["event"] == "person.refused"]
+    assert told == ["four-eyes", "app-only"]
+    assert "person.refused" in guardrail("actions", "show", row["id"]).out
+
+
 @pytest.mark.threat("D12")
 def test_under_report_only_nobody_approves(evening: Evening, guardrail: Guardrail) -> None:
     [row] = rows(guardrail, "approvals", "list")
