@@ -338,7 +338,8 @@ class Turn:
 
         `due` is the truth: a lost nudge costs a minute. Errors: Stale, StoreDown.
         """
-        self._remind()
+        if self.by == "guardrail":      # what people decide may be committed by front, which says nothing else
+            self._remind()
         dues = [self.now + timedelta(seconds=again_s)] if again_s is not None else []
         if self.case.wishes:
             dues.append(self.now + WISHES_AGAIN)

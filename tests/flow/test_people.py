@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from console import views
 from guardrail import people
 from guardrail.authorize import ROLES, VERBS, Person, authorize
 from guardrail.errors import Refused
@@ -112,6 +113,8 @@ async def test_where_nobody_knows_who_did_it_two_must_approve(tmp_path: Path) ->
         engine = here.guardrail.engine
         first = await people.approve(engine, id, waiting.id, waiting.plan.hash, APPROVER, "yes")
         assert first.state == "proposed"
+        [row] = await views.approvals(here.guardrail.store)
+        assert (row["id"], row["state"], len(row["approvals"])) == (waiting.id, "proposed", 1), "it waits on, and is seen"
         with pytest.raises(Refused, match="already"):
             await people.approve(engine, id, waiting.id, waiting.plan.hash, APPROVER, "yes again")
         await here.settle()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from console import views
 from guardrail import people, switches, wishes
 from guardrail.authorize import Person
 from guardrail.errors import Refused
@@ -115,6 +116,17 @@ async def test_half_time_is_told_once(tmp_path: Path) -> None:
         assert (await waiting(here, id)).id == action.id, "and it waits on"
 
 
+async def test_hands_remind_and_not_who_leaves_them_something(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        id, action = await asked(here)
+        here.clock.now = action.opened + timedelta(hours=2)
+        await wishes.look(here.guardrail.engine, id, ONCALL, "what is it now")
+        case = await here.case(id)
+        assert case.asked == action and case.due == here.clock.now, "front changes nothing of an ask but what people say"
+        await here.settle()
+        assert (await here.events_of(id)).count("action.reminded") == 1
+
+
 async def test_what_is_decided_in_time_reminds_nobody(tmp_path: Path) -> None:
     async with world(tmp_path, POLICY) as here:
         id, action = await asked(here)
@@ -214,8 +226,6 @@ async def test_a_late_undo_ends_and_is_not_asked_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_isolation", [False, True])
 async def test_what_was_taken_back_is_called_so(is_isolation: bool, tmp_path: Path) -> None:
-    from console import views
-
     async with world(tmp_path, POLICY) as here:
         id, action = await asked(here)
         engine = here.guardrail.engine

@@ -515,6 +515,15 @@ async def test_a_client_of_ours_reaches_one_host_only(url: str) -> None:
         await shared.options("https://127.0.0.1/account")["transport"].send(HttpRequest("GET", url))
 
 
+@pytest.mark.threat("R26")
+def test_only_a_date_tells_the_time() -> None:
+    shared = stores_account.Account(Credential(), AioHttpTransport(), lambda: AT)
+    for text, skew_s in (("", 0), ("soon", 0), ("Tue, 24 Nov 2026 18:50:00 GMT", 600), ("Tue, 24 Nov 2026 18:50:00 -0000", 600),
+                         ("Tue, 24 Nov 2026 19:00:30 GMT", -30), ("\x00" * 9000, -30)):
+        shared.dated({"date": text} if text else {})
+        assert shared.skew_s == skew_s
+
+
 def test_a_token_goes_over_https_only(clock: Any) -> None:
     with pytest.raises(ValueError):
         AzureStore("http://127.0.0.1/account", "https://127.0.0.1/account", Credential(), AioHttpTransport(), clock)
