@@ -22,8 +22,8 @@ async def tend(engine: Engine) -> list[Case]:
     Errors: StoreDown.
     """
     now = engine.clock()
-    await _tell_skew(engine, now)
     await switches.expire(engine)
+    await _tell_skew(engine, now)
     asked, untold = False, list[Case]()
     async for case in engine.store.open_cases():
         asked = await wishes.wants_sweep(engine, case) or asked
@@ -42,8 +42,8 @@ async def tend(engine: Engine) -> list[Case]:
 
 async def _tell_skew(engine: Engine, now: datetime) -> None:
     """Our clock, or the store's, is wrong: hourly on record, for people to see (R26)."""
-    case, _ = await engine.store.load(HOME)
     if engine.is_skewed and await engine.store.take(f"skewed/{HOME}", 1, SKEW_TOLD_S):
+        case, _ = await engine.store.load(HOME)
         detail = {"skew_s": round(engine.store.skew_s, 1)}
         record = Record("clock.skewed", now, "guardrail", "", engine.ceiling, engine.policy.hash, detail)
         with contextlib.suppress(Stale):        # something else was recorded meanwhile
