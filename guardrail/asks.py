@@ -1,9 +1,10 @@
-"""What an ask knows of those before it: how loud it is, how often they were voided, which intent it offers. Pure."""
+"""What an ask knows of those before it: how loud it is, which intent it offers, what it takes back. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from guardrail.paths import ABSENT
 from guardrail.values import SEVERITIES, Action, Case, Plan, Severity
@@ -44,3 +45,12 @@ def approves_intent(action: Action, now: datetime) -> bool:
     """Whether everyone who approved it approved its intent, and within the hour."""
     return bool(action.approvals) and all(
         one.intent == action.plan.intent and now < one.at + INTENT_FOR for one in action.approvals)
+
+
+def taken_back(undo: Action) -> list[tuple[str, dict[str, Any]]]:
+    """The record (event, detail) of what a verified undo took back: rolled back, an isolation released; none for a fix."""
+    if undo.undoes is None:
+        return []
+    id, kind = undo.undoes
+    event = "resource.released" if kind == "isolate" else "action.rolled_back"
+    return [(event, {"action_id": id, "from": "verified", "kind": kind, "undo": undo.id, "why": undo.why})]

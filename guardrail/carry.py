@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from guardrail import __version__, asks, plans, proof
 from guardrail.documents import Document
@@ -285,14 +285,6 @@ async def _ends(turn: Turn, state: State, expects: object = ABSENT, **detail: ob
     await turn.commit(again_s=AGAIN_S)
 
 
-def rolled_back(turn: Turn, undo: Action) -> None:
-    """An undo is verified: what it takes back is rolled back, an isolation released."""
-    if undo.undoes is not None:
-        id, kind = undo.undoes
-        detail: dict[str, Any] = {"action_id": id, "from": "verified", "kind": kind, "undo": undo.id, "why": undo.why}
-        turn.note("resource.released" if kind == "isolate" else "action.rolled_back", **detail)
-
-
 async def _unseen(turn: Turn, controls: Sequence[Control], document: Document, action: Action) -> Document | None:
     """What it writes cannot be read now: neither done nor changed. What is under way waits, until its deadline."""
     if action.state not in ("approved", "applying", "applied"):
@@ -354,7 +346,8 @@ async def _verified(turn: Turn, type: ResourceType, controls: Sequence[Control],
     if action.state == "applying":
         action = turn.moves(action, "applied", why="found done")
     action = turn.moves(replace(action, leased_until=None, expects=ABSENT), "verified")
-    rolled_back(turn, action)
+    for event, detail in asks.taken_back(action):
+        turn.note(event, **detail)
     turn.case = replace(turn.case, acting=None, actors=())
     turn.compare(controls, document)
     await turn.commit(again_s=0 if turn.case.findings else None)

@@ -14,9 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 import guardrail
-from guardrail import plans, switches
+from guardrail import asks, plans, switches
 from guardrail.authorize import Person, authorize
-from guardrail.carry import rolled_back
 from guardrail.errors import Refused, Stale, Unsafe
 from guardrail.ids import ResourceId, subscription, type_of
 from guardrail.paths import ABSENT, fold
@@ -148,7 +147,8 @@ async def settle(engine: Engine, resource: ResourceId, action_id: str, as_: Stat
     turn.by = who.object_id
     ended = turn.moves(replace(acting, expects=ABSENT), as_, reason=reason, why=reason)
     if as_ == "verified":
-        rolled_back(turn, ended)
+        for event, detail in asks.taken_back(ended):
+            turn.note(event, **detail)
     turn.case = replace(turn.case, acting=None if as_ == "verified" else ended)
     await _commit(turn)
     return ended

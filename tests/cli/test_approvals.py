@@ -240,7 +240,7 @@ def test_an_intent_is_approved_where_it_is_offered(evening: Evening, guardrail: 
     assert (shown["minimumTlsVersion"], shown["publicNetworkAccess"]) == ("TLS1_2", "Disabled")
 
 
-@pytest.mark.threat("D1", "R21")
+@pytest.mark.threat("D1")
 def test_what_the_command_refuses_is_on_record(evening: Evening, guardrail: Guardrail) -> None:
     """With the hash, and at a terminal, where the refusal comes before the question."""
     [row] = rows(guardrail, "approvals", "list")
