@@ -34,7 +34,6 @@ EVENTS: Mapping[str, Level] = {
     "action.held": "warning", "action.approved": "info", "action.rejected": "info",
     "action.expired": "warning", "action.superseded": "info", "action.applying": "info", "action.applied": "info",
     "action.verified": "info", "action.failed": "error", "action.unknown": "error", "action.rolled_back": "warning",
-    "action.reminded": "warning",
     "request.sent": "info", "verification.failed": "warning", "conflict.seen": "warning",
     "resource.quarantined": "warning", "resource.released": "warning", "resource.gone": "info",
     "breaker.tripped": "error",

@@ -91,6 +91,9 @@ KINDS: Mapping[str, Kind] = {
         "path.broken", "The event path is broken: {hop}",
         "Since {at} changes may arrive late or never; the hourly sweep still looks.", "Mend that hop.", "critical",
         "event-path"),
+    "clock.skewed": Kind(
+        "clock.skewed", "Clocks differ", "Ours and the store's are {skew_s} s apart. Nothing is approved, and nothing expires.",
+        "Find out which one is wrong.", "high"),
     "audit.broken": Kind(
         "audit.broken", "Records do not verify: {chain}", "Record {record}: somebody changed what was written down.",
         "Keep a copy of everything, and find out who.", "critical", "audit"),

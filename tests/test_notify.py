@@ -268,7 +268,7 @@ def test_an_outbox_names_only_what_is_told_and_stays_bounded() -> None:
     assert case.seq == 3004
     assert len(case.outbox) == 1000
     assert case.outbox[-1] == 3004
-    assert recorded(Case(ACCOUNT), append(0, "", records), records, frozenset()).outbox == ()
+    assert recorded(Case(ACCOUNT), append(ACCOUNT, 0, "", records), records, frozenset()).outbox == ()
 
 
 # Leaving
