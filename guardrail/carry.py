@@ -58,9 +58,7 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     if action.state == "failed" and not _is_retried(turn, action):
         return document
     if action.state in ("failed", "held", "approved"):
-        try:
-            await turn.refuse_unless_allowed(action, _findings(turn, action.plan, controls, document), document)
-        except Held:
+        if not await _may_begin(turn, action, controls, document, plans.steps(type, document, pending)):
             return document
         action = replace(action, opened=turn.now, attempts=0, failures=0)      # its deadline runs from here
     if turn.now - action.opened > DEADLINE:
@@ -152,6 +150,19 @@ def _is_retried(turn: Turn, action: Action) -> bool:
     """A failed action is tried again by a person; by the sweep only where nothing was let through yet: a 403, an outage."""
     why = turn.look.why if turn.look else ""
     return why == "person" or (why == "sweep" and action.attempts == 0)
+
+
+async def _may_begin(turn: Turn, action: Action, controls: Sequence[Control], document: Document,
+                     steps: Sequence[Step]) -> bool:
+    """Whether what waited may act by the rules of now, and rotates no keys for a second time in a day: else it is held."""
+    try:
+        await turn.refuse_unless_allowed(action, _findings(turn, action.plan, controls, document), document)
+    except Held:
+        return False
+    why = await turn.take_budgets(action.plan, steps, approved=True)
+    if why and action.state != "held":
+        turn.case = replace(turn.case, acting=turn.moves(action, "held", why=why))
+    return not why
 
 
 def _still_wanted(turn: Turn, plan: Plan, type: ResourceType, controls: Sequence[Control], document: Document,

@@ -13,10 +13,13 @@ from urllib.parse import quote
 from guardrail.documents import Document
 from guardrail.errors import Unsafe
 from guardrail.ids import ResourceId, name_is_sound, url_path
-from guardrail.paths import ABSENT, Item, Path, agrees, get, parse, put, same, show, under
+from guardrail.paths import ABSENT, Item, Path, agrees, fold, get, parse, put, same, show, under
 from guardrail.values import Control, Drift, Edit, Finding, Parameters, Request, ResourceType, Route
 
 FINAL_STATES = ("succeeded", "failed", "canceled", "cancelled")
+# In the names of actions: regenerateKey, regenerateKeys, regenerateAdminKey, regenerateCredential, regeneratePrimaryKey,
+# rotateKey, resyncKeys (operations of the resource providers; catalogue, triggered_by)
+ROTATES = ("regenerate", "rotate", "resync")
 
 
 def judge(controls: Iterable[Control], document: Document,
@@ -163,6 +166,12 @@ class Step:
     @property
     def deletes(self) -> bool:
         return self.request.method == "DELETE"
+
+    @property
+    def rotates(self) -> bool:
+        """An action that makes new keys or secrets: whoever holds the old ones is cut off, and nothing brings them back."""
+        action = fold(self.request.url.partition("?")[0].rsplit("/", 1)[-1])
+        return self.request.method == "POST" and any(word in action for word in ROTATES)
 
     @property
     def overwrites(self) -> bool:

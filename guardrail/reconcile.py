@@ -214,7 +214,7 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     plan = Plan(document.id, turn.case.incarnation, kind, edits, tuple(sorted({one.finding.control for one in mine})))
     severity = min((one.finding.severity for one in mine), key=SEVERITIES.index)
     capped, why = policy.cap(mode, plan, steps, type, document, turn.place, turn.rules)
-    held = await turn.take_budgets(plan) if capped == "enforce" else ""
+    held = await turn.take_budgets(plan, steps) if capped == "enforce" else ""
     if capped != "enforce" or held:
         return await _ask(turn, plan, [replace(one, why=why or one.why) for one in mine], severity, held)
     if acting is not None:

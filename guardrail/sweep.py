@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
-from guardrail import ids
+from guardrail import breakers, ids
 from guardrail.errors import Final, Malformed, Stale
 from guardrail.ids import ResourceId
 from guardrail.paths import fold as fold_text
@@ -44,7 +45,8 @@ async def sweep(engine: Engine) -> None:
     for _ in range(TRIES):
         case, _look = await engine.store.load(HOME)
         with contextlib.suppress(Stale):        # a reject or an anchor was recorded meanwhile
-            await engine.store.commit(case, record)
+            counts = breakers.count(ResourceId(one) for one in listed)
+            await engine.store.commit(replace(case, good={**case.good, breakers.KNOWN: counts}), record)
             return
 
 

@@ -7,12 +7,12 @@ leave in the same commit as the row they belong to; log lines are written after 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from guardrail import asks, logs, names, plans
+from guardrail import asks, breakers, logs, names, plans
 from guardrail import policy as policies
 from guardrail.documents import Document
 from guardrail.errors import Busy, GuardrailError, Held, Refused
@@ -20,7 +20,7 @@ from guardrail.ids import ResourceId, fold, subscription
 from guardrail.paths import ABSENT, get, parse, show
 from guardrail.paths import fold as fold_text
 from guardrail.plans import Step
-from guardrail.stores import Store
+from guardrail.stores import HOME, Store
 from guardrail.values import (
     Action,
     Case,
@@ -220,40 +220,32 @@ class Turn:
         if rules != self.rules:
             self.rules = await self.engine.set_rules(rules)
 
-    async def take_budgets(self, plan: Plan) -> str:
+    async def take_budgets(self, plan: Plan, steps: Sequence[Step], *, approved: bool = False) -> str:
         """Takes what this plan's writes cost from the breakers' budgets; "" or which one is used up.
 
         Taken by compare-and-swap before the write, so that any number of instances share them. A trip is recorded once.
+        What people approved counts for the rotation of keys alone.
         """
-        for name, key, limit, window in self._budgets(plan):
-            window_s = window.total_seconds()
-            if await self.engine.store.take(key, limit, window_s):
-                self._taken.append((key, limit, window_s))
+        critical = [control.id for control in self.engine.controls if control.severity == "critical"]
+        actors = (self.case.actors or ("",)) if self.is_known else ()
+        budgets = [] if approved else list(breakers.budgets(plan, self.engine.policy.breakers, critical, actors))
+        for budget in (*breakers.rotation(plan, steps), *budgets):
+            window_s, limit = budget.window.total_seconds(), budget.limit()
+            is_taken = await self.engine.store.take(budget.key, limit, window_s)
+            if not is_taken and budget.grows:
+                home, _ = await self.engine.store.load(HOME)
+                limit = budget.limit(breakers.known(home.good, plan.resource))
+                is_taken = await self.engine.store.take(budget.key, limit, window_s)
+            if is_taken:
+                self._taken.append((budget.key, limit, window_s))
                 continue
             await self.give_back()
-            asked = self.case.asked
-            if asked is None or asked.state != "held" or asked.plan.hash != plan.hash:
-                self.note("breaker.tripped", breaker=name, key=key, count=limit, window=window_s, actors=self.case.actors,
-                          controls=plan.controls)
-            return f"{name} breaker: {limit} writes in {window_s / 60:g} min for {key.rsplit('/', 2)[1]}"
+            held = [one for one in (self.case.asked, self.case.acting) if one and one.state == "held"]
+            if all(one.plan.hash != plan.hash for one in held):
+                self.note("breaker.tripped", breaker=budget.breaker, key=budget.key, count=limit, window=window_s,
+                          actors=self.case.actors, controls=plan.controls)
+            return budget.why(limit)
         return ""
-
-    def _budgets(self, plan: Plan) -> Iterator[tuple[str, str, int, timedelta]]:
-        """(breaker, key, writes at most, window) of each control.
-
-        Flapping counts a resource and control; blast radius a subscription, control and each who may have caused it, so
-        that one who drifts a hundred throw-away resources uses up nobody else's budget. Critical controls have a reserve,
-        and what was bad when it was first seen does not count.
-        """
-        breakers = self.engine.policy.breakers
-        severity = {control.id: control.severity for control in self.engine.controls}
-        for control in plan.controls:
-            flapping, radius = breakers.flapping, breakers.blast_radius
-            yield "flapping", f"flapping/{fold(plan.resource)}/{control}/", flapping.writes, flapping.window
-            reserve = radius.reserve if severity.get(control) == "critical" else 0
-            scope = subscription(plan.resource)
-            for actor in (self.case.actors or ("",)) if self.is_known else ():
-                yield "blast radius", f"blast/{scope}/{control}/{actor}", radius.writes + reserve, radius.window
 
     async def give_back(self) -> None:
         """What this turn took of the budgets: nothing was written for it."""

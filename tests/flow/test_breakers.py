@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import recorded
+from guardrail import people
 from guardrail.ids import ResourceId
-from guardrail.values import Look
+from guardrail.values import Control, Look, Route
+from tests.flow.harness import AI, control, event, laid, looked, restarted
+from tests.flow.harness import world as narrowed
 from tests.flow.test_loop import STORAGE
-from tests.flow.world import DEV, ENFORCE, World, world
+from tests.flow.test_people import APPROVER, GROUP, ONCALL
+from tests.flow.world import DEV, ENFORCE, PROD, World, world
 
 pytestmark = pytest.mark.anyio
 
@@ -69,6 +75,50 @@ async def test_many_cheap_drifts_use_up_nobody_elses_budget(tmp_path: Path) -> N
         assert here.show(ids[7])["properties"]["publicNetworkAccess"] == "Disabled"
 
 
+@pytest.mark.threat("A4", "I11")
+async def test_the_radius_is_a_share_of_what_the_last_sweep_knew_and_never_less_than_least(tmp_path: Path) -> None:
+    share = TIGHT.replace("writes: 3, percent: 100, least: 500", "writes: 5, percent: 50, least: 2")
+    async with world(tmp_path, share) as here:
+        ids = [account(here, f"st{at:02}") for at in range(8)]
+        for id in ids:
+            await here.guardrail.store.send(Look(id, "person"))
+        await here.settle()
+        for swept, many in ((False, 2), (True, 4)):     # half of eight are four
+            if swept:
+                await here.guardrail.sweep()
+            here.clock.forward(3700)
+            before = len(here.ours)
+            for id in ids:
+                here.write("PATCH", id, OPENED, as_="deploy-pipeline")
+            await here.settle()
+            assert len(here.ours) - before == many
+            for id in ids:
+                here.write("PATCH", id, {"properties": {"publicNetworkAccess": "Disabled"}})
+            await here.forward(10, step=10)
+        why = [str(one["detail"]["why"]) for id in ids for one in await here.records(id) if one["event"] == "action.held"]
+        assert {one.split(": ")[1].split(" in ")[0] for one in why} == {"2 writes", "4 writes"}
+
+
+@pytest.mark.threat("R35", "I11")
+async def test_many_workers_take_one_budget(tmp_path: Path) -> None:
+    """S22: fifty drifted at once, four workers on one store, five writes allowed."""
+    tight = ENFORCE.replace("writes: 500,", "writes: 5,")
+    async with narrowed(tmp_path, tight) as here:
+        ids = await seen(here, [f"st{at:02}" for at in range(50)])
+        for id in ids:
+            here.write("PATCH", id, OPENED, as_="deploy-pipeline")
+        await here.deliver()
+        workers = [here.guardrail, *(restarted(here, tight) for _ in range(3))]
+        await asyncio.gather(*(worker.settle() for worker in workers))
+        for worker in workers[1:]:
+            await worker.close()
+        assert len(here.ours) == 5
+        await here.settle()
+        assert len(here.ours) == 5
+        held = [asked for id in ids if (asked := (await here.case(id)).asked) and asked.state == "held"]
+        assert len(held) == 45
+
+
 @pytest.mark.threat("A4")
 async def test_critical_controls_have_a_reserve(tmp_path: Path) -> None:
     async with world(tmp_path, TIGHT) as here:
@@ -87,3 +137,85 @@ async def test_what_was_bad_when_first_seen_does_not_count(tmp_path: Path) -> No
         await here.settle()
         assert len(here.ours) == 6
         assert all(DEV in line.path for line in here.ours)
+
+
+# What rotates keys
+
+STATE = "properties.keyState"
+
+
+def rotating(here: World) -> Control:
+    """A control of ours that wants fresh keys, and a route that makes them: no type here has one."""
+    kind = here.guardrail.engine.types[AI.lower()]
+    route = Route(STATE, "{id}/{action}", update="POST", actions={"fresh": "regenerateKey"})
+    here.guardrail.engine.types = {**here.guardrail.engine.types, AI.lower(): replace(kind, routes=(*kind.routes, route))}
+    made = replace(control("cognitive-local-auth-disabled"), id="test-keys-fresh", floors={}, parameters={},
+                   check=lambda node, _: node.expect(STATE, one_of=("fresh",), absent="fresh", known=("told",)))
+    here.guardrail.engine.controls = (made,)
+    here.guardrail.engine._on.clear()
+    return made
+
+
+def rotations(here: World) -> list[str]:
+    return [line.path for line in here.ours if "regeneratekey" in line.path.lower()]
+
+
+async def tell_key(here: World, id: ResourceId) -> None:
+    """The keys were told again; a rotation done by then counts as seen."""
+    here.sim.mutate(id, lambda body: body["properties"].update(keyState="told"))
+    await looked(here, id)
+    here.sim.mutate(id, lambda body: body["properties"].update(keyState="fresh"))
+    await here.forward(90, step=30)
+
+
+@pytest.mark.threat("A9")
+async def test_keys_rotate_once_a_day_whatever_the_policy_says(tmp_path: Path) -> None:
+    async with narrowed(tmp_path) as here:
+        rotating(here)
+        id = here.stands(AI)
+        await looked(here, id)
+        for _ in range(5):
+            await tell_key(here, id)
+        assert len(rotations(here)) == 1
+        here.sim.mutate(id, lambda body: body["properties"].update(keyState="told"))
+        await looked(here, id)
+        case = await here.case(id)
+        assert case.asked is not None and case.asked.state == "held" and "rotation breaker: 1 writes in 1440" in case.asked.why
+        await here.forward(24 * 3600, step=3600)
+        assert len(rotations(here)) == 2, "a day later the hourly look finds its budget again"
+
+
+@pytest.mark.threat("A9")
+async def test_an_approved_rotation_counts_too(tmp_path: Path) -> None:
+    policy = ENFORCE + f"approvals: {{approvers: [{{scope: /subscriptions/{PROD}, group: {GROUP}}}]}}\n"
+    async with narrowed(tmp_path, policy) as here:
+        rotating(here)
+        id = here.stands(AI, subscription=PROD)
+        for state in ("fresh", "told"):
+            here.sim.mutate(id, lambda body: body["properties"].update(keyState="told"))
+            await looked(here, id)
+            asked = (await here.case(id)).asked
+            assert asked is not None and asked.state == "proposed"
+            for who in (APPROVER, ONCALL):
+                await people.approve(here.guardrail.engine, id, asked.id, asked.plan.hash, who, "seen")
+            await here.settle()
+            here.sim.mutate(id, lambda body, state=state: body["properties"].update(keyState=state))    # type: ignore[misc]
+            await here.forward(90, step=30)
+        assert len(rotations(here)) == 1
+        acting = (await here.case(id)).acting
+        assert acting is not None and acting.state == "held" and "rotation" in acting.why
+        assert (await here.events_of(id)).count("breaker.tripped") == 1
+
+
+@pytest.mark.threat("A9")
+async def test_a_storm_of_list_keys_is_one_proposal_and_no_rotation(tmp_path: Path) -> None:
+    async with narrowed(tmp_path) as here:
+        id = here.stands(AI, laid(AI, control("cognitive-local-auth-disabled").drift).body, subscription=PROD)
+        for at in range(100):
+            await here.guardrail.intake(json.dumps(event(id, f"{AI}/listKeys/action")))
+            if at % 10 == 0:
+                await here.settle()
+                here.clock.forward(7)
+        await here.forward(60, step=20)
+        assert (await here.events_of(id)).count("action.proposed") == 1
+        assert here.ours == []

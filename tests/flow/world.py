@@ -41,7 +41,7 @@ controls:
 default: {{production: approve, other: enforce}}
 breakers:
   flapping: {{writes: 50, window: 15m}}
-  blast_radius: {{writes: 500, percent: 100, least: 5, window: 1h, reserve: 0}}
+  blast_radius: {{writes: 500, percent: 100, least: 500, window: 1h, reserve: 0}}
 """
 BY_NAME = {fold(ResourceId(type.name)): type for type in TYPES}
 
