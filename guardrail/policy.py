@@ -14,10 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from guardrail import ids
-from guardrail.documents import Document
 from guardrail.ids import ResourceId
 from guardrail.paths import ABSENT, fold
-from guardrail.plans import Step
 from guardrail.policy_schema import Exemption, Freeze, Policy, Rule, glob
 from guardrail.values import (
     MODES,
@@ -27,19 +25,16 @@ from guardrail.values import (
     Finding,
     Mode,
     Parameters,
-    Plan,
-    ResourceType,
     Severity,
     digest,
 )
 
 __all__ = ["NOBODY", "SEVERITY_ORDER", "Actors", "Exemption", "Freeze", "Pin", "Place", "Policy", "Rules", "Severity",
-           "cap", "decide", "enabled", "exemption_for", "is_held", "lower", "parameters", "pin", "place", "rules_from",
+           "decide", "enabled", "exemption_for", "is_held", "lower", "parameters", "pin", "place", "rules_from",
            "within"]
 
 SEVERITY_ORDER = SEVERITIES
 EXEMPT_AT_MOST = timedelta(days=90)
-EDITS_AT_MOST = 50                      # a larger plan is a person's decision everywhere
 HOLDING = ("freeze", "switch")          # causes in Decision.why that make an ask one that no rule wanted
 PRODUCTION = "production"
 
@@ -205,7 +200,7 @@ def decide(finding: Finding, control: Control, place: Place, tags: Mapping[str, 
     """What to do about a finding, by which rule, and in `why` each cause that lowered it, as "cause: text; ...".
 
     `tags` are the resource's as ARM shows them; `actors` weaken only when confirmed. What only the plan shows is
-    left to `cap`, breakers to the store.
+    left to `caps`, breakers to the store.
     """
     exempt = exemption_for(finding, place, policy, rules, now)
     if exempt is not None:
@@ -282,38 +277,3 @@ def _hash(finding: Finding) -> str:
     observed = finding.drift.observed if finding.drift else ABSENT
     return digest(None if observed is ABSENT else observed)
 
-
-def cap(mode: Mode, plan: Plan, steps: Sequence[Step], type: ResourceType, document: Document, place: Place,
-        rules: Rules) -> tuple[Mode, str]:
-    """The mode under what the plan would do, and why it was lowered ("" if not). In the engine, not in the file (A9).
-
-    Everywhere an ask: undo, more than 50 edits, a PUT over what stands that nothing proves to be lossless. In
-    production also what deletes, stops or rotates, isolates, or touches a resource that others lean on.
-    """
-    for reason in _reasons_to_ask(plan, steps, type, document, place, rules):
-        if lower(mode, "approve") != mode:
-            return "approve", reason
-    return mode, ""
-
-
-def _reasons_to_ask(plan: Plan, steps: Sequence[Step], type: ResourceType, document: Document, place: Place,
-                    rules: Rules) -> Iterable[str]:
-    if plan.kind == "undo":
-        yield "an undo loosens: people decide"
-    if len(plan.edits) > EDITS_AT_MOST:
-        yield f"{len(plan.edits)} edits at once: more than {EDITS_AT_MOST} always ask"
-    proven = {fold(name) for name in rules.proven}
-    if any(step.overwrites and not step.route.round_trip for step in steps) and fold(type.name) not in proven:
-        yield "a PUT of this type is not yet proven to lose nothing"
-    if not place.is_production:
-        return
-    if plan.kind == "isolate":
-        yield "production: an isolation cuts others off"
-    if any(step.deletes for step in steps):
-        yield "production: it deletes"
-    if any(step.request.method == "POST" for step in steps):
-        yield "production: an action that stops or rotates"
-    lists = [document.get(path) for path in type.dependants]
-    count = sum(len(found) for found in lists if isinstance(found, list))
-    if count > 1:
-        yield f"production: {count} others depend on it"

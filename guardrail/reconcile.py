@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from guardrail import asks, plans, policy, proof, roles, wishes
+from guardrail import asks, caps, plans, policy, proof, roles, wishes
 from guardrail.carry import carry, send
 from guardrail.documents import Document
 from guardrail.errors import Busy, Stale, Unsafe
@@ -153,7 +153,8 @@ async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], d
         chosen = [decision for decision in decisions if decision.mode == mode]
         if not chosen:
             continue
-        document = await turn.engine.arm.mount(type, document, turn.engine.parts_of(controls), urgent=True)
+        parts = {*turn.engine.parts_of(controls), *(part for part in type.dependants if part.startswith("+"))}
+        document = await turn.engine.arm.mount(type, document, parts, urgent=True)
         for kind in ("fix", "isolate"):
             acted = await _plan(turn, type, controls, document, chosen, mode, kind)
             if acted:
@@ -213,7 +214,7 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     mine = planned
     plan = Plan(document.id, turn.case.incarnation, kind, edits, tuple(sorted({one.finding.control for one in mine})))
     severity = min((one.finding.severity for one in mine), key=SEVERITIES.index)
-    capped, why = policy.cap(mode, plan, steps, type, document, turn.place, turn.rules)
+    capped, why = caps.cap(mode, plan, steps, type, document, turn.place, turn.rules)
     held = await turn.take_budgets(plan, steps) if capped == "enforce" else ""
     if capped != "enforce" or held:
         return await _ask(turn, plan, [replace(one, why=why or one.why) for one in mine], severity, held)

@@ -296,4 +296,5 @@ class ResourceType:
     born: str = "systemData.createdAt"              # what tells one life of an id from the next
     busy: Mapping[str, tuple[str, ...]] = field(default_factory=dict)   # beside a provisioningState that is not final
     dependants: tuple[str, ...] = ()                # lists that tell how many others lean on it (A9)
+    stops: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # at or below the path: values that end work (A9)
     send: Send | None = None                        # the SDK's call for a request; None: arm.send, the same bytes

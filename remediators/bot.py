@@ -112,7 +112,7 @@ TYPES = (
         CHANNEL, VERSION,
         # its ETags are new with every read (recorded)
         (Route(write=write_channel, delete=True, whole=("properties",), readonly=(*COMMON, "zones", "properties.etag")),),
-        isolate=sites_closed, born="", dependants=(SITES,),
+        isolate=sites_closed, born="", dependants=(SITES,), stops={f"{SITES}[siteName].isEnabled": (False,)},
     ),
     # GET tells the client secret as asterisks, so a PUT would write them: nothing writes a connection.
     ResourceType(CONNECTION, VERSION, born="properties.settingId"),

@@ -17,6 +17,7 @@ from guardrail.values import COMMON, Drift, Edit, Parameters, Request, ResourceT
 ACCOUNT = "Microsoft.CognitiveServices/accounts"
 VERSION = "2026-07-01"
 ACLS = "properties.networkAcls"
+ENDPOINT = "properties.privateEndpointConnections[name].properties.privateLinkServiceConnectionState"
 
 _SDK_URL = re.compile(
     r"/subscriptions/([0-9A-Fa-f-]{36})/resourceGroups/([\w.-]+)/providers/Microsoft\.CognitiveServices/accounts/([\w.-]+)"
@@ -170,5 +171,6 @@ TYPES = (
         ),
         isolate=cut_off, send=send,
         dependants=("properties.privateEndpointConnections", "properties.associatedProjects", "+deployments"),
+        stops={"+deployments[name].properties.deploymentState": ("Paused",), f"{ENDPOINT}.status": ("Rejected",)},
     ),
 )

@@ -36,7 +36,7 @@ TYPES = (
         SCHEDULE, "2026-05-01",
         (Route(update="PUT", create=True, readonly=(
             *COMMON, "properties.action.jobDefinition.status", "properties.action.jobDefinition.parameters")),),
-        isolate=paused,
+        isolate=paused, stops={"properties.isEnabled": (False,)},
     ),
     ResourceType(
         REGISTRY, "2026-05-01",

@@ -82,6 +82,7 @@ TYPES = (
             Route(delete=True, readonly=COMMON + SERVER_WRITTEN),
         ),
         isolate=contained, born="properties.createdOn", send=send,
+        stops={STATE: ("Stopped",), f"{SCALE}.maxNodeCount": (0,)},
         busy={STATE: ("Creating", "SettingUp", "UserSettingUp", "Starting", "Stopping", "Restarting", "Resizing",
                       "Deleting"),
               f"{OF}.allocationState": ("Resizing",)},

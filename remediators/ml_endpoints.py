@@ -39,6 +39,7 @@ TYPES = (
             DIAGNOSTICS,
         ),
         isolate=cut_off, dependants=("+deployments",),
+        stops={"properties.traffic": (0,), "properties.mirrorTraffic": (0,)},
     ),
     ResourceType(
         SERVERLESS, "2026-05-01",

@@ -108,7 +108,8 @@ def faults_of_type(name: str) -> tuple[str, ...]:
 
 def _faults_of_type(type: ResourceType) -> Iterator[str]:
     own = published.published(type.name, type.api_version)
-    places = [(type.born, None), *((path, value) for path, values in type.busy.items() for value in values)]
+    told = (*type.busy.items(), *type.stops.items())
+    places = [(type.born, None), *((path, value) for path, values in told for value in values)]
     for path, value in places:
         yield from faults_of_path(type, parse(path))
         yield from faults_of_value(type, parse(path), value) if value else ()

@@ -16,17 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail import ids, policy_file
-from guardrail.documents import Document
 from guardrail.errors import ConfigError
 from guardrail.paths import ABSENT
-from guardrail.plans import steps
 from guardrail.policy import (
     NOBODY,
     Actors,
-    Place,
     Policy,
     Rules,
-    cap,
     decide,
     enabled,
     exemption_for,
@@ -43,13 +39,8 @@ from guardrail.values import (
     Control,
     Decision,
     Drift,
-    Edit,
     Finding,
-    Kind,
     Mode,
-    Plan,
-    ResourceType,
-    Route,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -690,88 +681,3 @@ def test_an_exemption_is_pinned_to_the_value_and_the_life_first_seen(worse: Any)
     assert not exempt(rules, observed=worse)
     assert not exempt(rules, incarnation="two")
     assert exempt(pin(OPEN, EXEMPT, finding(control(), drift=Drift("properties.x")), where), observed=None)
-
-
-# what only the plan shows
-
-NSG = "Microsoft.Network/networkSecurityGroups"
-CAPPED = ResourceType(
-    NSG,
-    "2025-09-01",
-    (
-        Route("properties.rules[name]", "{id}/rules/{name}", update="PUT", create=True, delete=True, round_trip=True),
-        Route("+policies[name]", "{id}/policies/{name}", update="PUT", create=True, delete=True),
-        Route("properties.state", "{id}/{action}", update="POST", actions={"Stopped": "stop"}),
-        Route(update="PATCH"),
-    ),
-    dependants=("properties.subnets", "properties.interfaces"),
-)
-RULE = {"name": "a", "access": "Allow"}
-PATCHED = Edit("properties.x", 1, 2)
-
-
-@pytest.mark.threat("A9")
-@pytest.mark.parametrize(
-    ("edits", "body", "kind", "development", "production"),
-    [
-        ([PATCHED], {}, "fix", "enforce", "enforce"),
-        ([PATCHED], {"subnets": [1]}, "fix", "enforce", "enforce"),
-        ([PATCHED], {"subnets": [1], "interfaces": [1]}, "fix", "enforce", "approve"),
-        ([PATCHED], {"subnets": "odd"}, "fix", "enforce", "enforce"),
-        ([PATCHED], {}, "isolate", "enforce", "approve"),
-        ([PATCHED], {}, "undo", "approve", "approve"),
-        ([Edit("properties.rules[name='a']", RULE, ABSENT)], {"rules": [RULE]}, "fix", "enforce", "approve"),
-        ([Edit("properties.rules[name='a'].access", "Allow", "Deny")], {"rules": [RULE]}, "fix", "enforce", "enforce"),
-        ([Edit("properties.state", "Running", "Stopped")], {"state": "Running"}, "fix", "enforce", "approve"),
-        ([Edit("+policies[name='a'].access", "Allow", "Deny")], {}, "fix", "approve", "approve"),
-        ([Edit("+policies[name='b']", ABSENT, {"name": "b"})], {}, "fix", "enforce", "enforce"),
-        ([Edit(f"properties.x{n}", 1, 2) for n in range(50)], {}, "fix", "enforce", "enforce"),
-        ([Edit(f"properties.x{n}", 1, 2) for n in range(51)], {}, "fix", "approve", "approve"),
-    ],
-    ids=[
-        "patch",
-        "one dependant",
-        "two dependants",
-        "odd list",
-        "isolate",
-        "undo",
-        "delete",
-        "put",
-        "stop",
-        "unproven put",
-        "create",
-        "50 edits",
-        "51 edits",
-    ],
-)
-def test_what_cuts_deletes_or_is_large_asks(
-    edits: list[Edit], body: Any, kind: Kind, development: Mode, production: Mode
-) -> None:
-    id = ids.parse(f"{PRODUCTION}/resourceGroups/rg/providers/{NSG}/n")
-    document = Document(id, NSG, {"properties": body, "+policies": [RULE]})
-    plan = Plan(id, "", kind, tuple(edits), ("c",))
-    todo = steps(CAPPED, document, edits)
-    where = place(id, Policy())
-    outside = replace(where, environment="development")
-    for mode in ("enforce", "approve", "report"):
-        for wanted, here in ((development, outside), (production, where)):
-            found, why = cap(mode, plan, todo, CAPPED, document, here, OPEN)
-            assert found == min(mode, wanted, key=MODES.index)
-            assert bool(why) == (found != mode)
-
-
-def test_a_put_that_was_once_let_through_without_loss_is_proven() -> None:
-    id = ids.parse(f"{DEVELOPMENT}/resourceGroups/rg/providers/{NSG}/n")
-    document = Document(id, NSG, {"+policies": [RULE]})
-    edits = (Edit("+policies[name='a'].access", "Allow", "Deny"),)
-    here = Place(DEVELOPMENT[-36:], "rg", NSG, id, "development")
-    found = cap(
-        "enforce",
-        Plan(id, "", "fix", edits, ("c",)),
-        steps(CAPPED, document, edits),
-        CAPPED,
-        document,
-        here,
-        replace(OPEN, proven=frozenset({NSG.lower()})),
-    )
-    assert found == ("enforce", "")
