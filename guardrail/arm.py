@@ -9,19 +9,25 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 from azure.core.exceptions import AzureError, DeserializationError
 
 from guardrail import errors
 from guardrail.documents import Document
-from guardrail.ids import ResourceId, subscription, url_path
+from guardrail.ids import ResourceId, ancestors, fold, subscription, type_of, url_path
 from guardrail.paths import ABSENT, Each, parse
+from guardrail.paths import fold as fold_text
 from guardrail.plans import list_url
 from guardrail.transport import Answer, Clients, in_time, mapped
 from guardrail.values import Request, ResourceType, Route
 
 GRAPH_VERSION = "2022-10-01"
+RESOURCES_VERSION = "2021-04-01"
+SUBSCRIPTION = "Microsoft.Resources/subscriptions"
+GROUP = f"{SUBSCRIPTION}/resourceGroups"
 LIST_ENTRIES = 10_000
 
 
@@ -144,6 +150,26 @@ class Arm:
             self._budgets[subscription].take(urgent)
             self.reads += 1
             answer = await self.clients.call("GET", following)
+
+    async def stands(self, id: ResourceId, type: ResourceType | None) -> bool:
+        """Whether there is such a resource in our tenant. Errors: Retryable; Final where that cannot be told.
+
+        A type of ours is read at its own version. Of others the topmost resource is looked up in its group's list, which
+        has one version for all types (Resources_ListByResourceGroup, Microsoft.Resources 2021-04-01).
+        """
+        held_by = {type_of(above): one for one, above in pairwise(ancestors(id))}
+        top, at = held_by.get(GROUP), subscription(id)
+        try:
+            if type is not None or type_of(id) in (GROUP, SUBSCRIPTION):
+                await self.get(url_path(id), type.api_version if type else RESOURCES_VERSION, at, urgent=True)
+                return True
+            if top is None:
+                raise errors.Malformed("it lies in no resource group, where it could be looked up")
+            url = f"{url_path(top).rsplit('/', 4)[0]}/resources?$filter={quote(f'resourceType eq {type_of(top)!r}')}"
+            listed = await self.list(url, RESOURCES_VERSION, at, urgent=True)
+        except errors.Gone:
+            return False
+        return any(isinstance(one, Mapping) and fold_text(str(one.get("id"))) == fold(top) for one in listed)
 
     async def send(self, type: ResourceType, request: Request, client_request_id: str) -> Answer:
         """Carries out one request, by the type's SDK where it has one. Here alone Azure changes.

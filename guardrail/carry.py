@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import NoReturn
 
 from guardrail import __version__, asks, plans, proof
+from guardrail.dangling import dangling
 from guardrail.documents import Document
 from guardrail.errors import Denied, Final, GuardrailError, Held, Malformed, Retryable, Stale, Unanswered, Unsafe
 from guardrail.paths import ABSENT, get, parse, same, show, under
@@ -154,12 +155,14 @@ def _is_retried(turn: Turn, action: Action) -> bool:
 
 async def _may_begin(turn: Turn, action: Action, controls: Sequence[Control], document: Document,
                      steps: Sequence[Step]) -> bool:
-    """Whether what waited may act by the rules of now, and rotates no keys for a second time in a day: else it is held."""
+    """Whether what waited may act by the rules of now. What dangles, or rotates keys for a second time a day, is held."""
     try:
         await turn.refuse_unless_allowed(action, _findings(turn, action.plan, controls, document), document)
     except Held:
         return False
-    why = await turn.take_budgets(action.plan, steps, approved=True)
+    own = [control for control in controls if control.id in action.plan.controls]
+    why = await dangling(turn, own, [edit for step in steps for edit in step.edits])
+    why = why or await turn.take_budgets(action.plan, steps, approved=True)
     if why and action.state != "held":
         turn.case = replace(turn.case, acting=turn.moves(action, "held", why=why))
     return not why

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from guardrail import asks, caps, plans, policy, proof, roles, wishes
 from guardrail.carry import carry, send
+from guardrail.dangling import dangling
 from guardrail.documents import Document
 from guardrail.errors import Busy, Stale, Unsafe
 from guardrail.events import ALL, subjects
@@ -215,7 +216,8 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     plan = Plan(document.id, turn.case.incarnation, kind, edits, tuple(sorted({one.finding.control for one in mine})))
     severity = min((one.finding.severity for one in mine), key=SEVERITIES.index)
     capped, why = caps.cap(mode, plan, steps, type, document, turn.place, turn.rules)
-    held = await turn.take_budgets(plan, steps) if capped == "enforce" else ""
+    held = await dangling(turn, [by_id[name] for name in plan.controls], edits)
+    held = held or (await turn.take_budgets(plan, steps) if capped == "enforce" else "")
     if capped != "enforce" or held:
         return await _ask(turn, plan, [replace(one, why=why or one.why) for one in mine], severity, held)
     if acting is not None:

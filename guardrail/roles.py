@@ -29,6 +29,12 @@ _FORBIDDEN = re.compile(
     r"|microsoft\.managedidentity/userassignedidentities/.*write$|.*/listkeys/action$|.*\*.*")
 
 
+# To look up what a restored value refers to, whatever its type (guardrail.dangling). Under which of the two names RBAC
+# checks a group's list was not verified.
+LOOKUPS = tuple(f"Microsoft.Resources/subscriptions{where}/read" for where in (
+    "", "/resourceGroups", "/resourceGroups/resources", "/resources"))
+
+
 @dataclass(frozen=True, slots=True)
 class Permission:
     """One Azure action, and how far it reaches."""
@@ -120,6 +126,7 @@ def role(controls: Iterable[Control], types: Mapping[str, ResourceType], reach: 
         type = types[fold(control.on)]
         wanted |= set(reads(control, type))
         if not report_only:
+            wanted |= set(LOOKUPS) if control.learns else set()
             wanted |= {action for action in writes(control, type)
                        if tier(action) == "plain" or (tier(action) == "reach" and fold(type.name) in opted)}
     return tuple(sorted(wanted))

@@ -18,6 +18,9 @@ from tests.flow.world import DEV, ENFORCE, world
 pytestmark = pytest.mark.anyio
 
 POLICY = ENFORCE + f"approvals: {{approvers: [{{scope: /subscriptions/{DEV}, group: {GROUP}}}]}}\n"
+POLICY = POLICY.replace("  parameters:\n", "  parameters:\n" + "".join(
+    f"    {one.id}: {{allowed_target_hosts: [srch-ai-dev.search.windows.net]}}\n"
+    for one in CONTROLS if one.asks and "allowed_target_hosts" in one.parameters))
 ASKING = [control for control in CONTROLS if control.asks]
 
 
