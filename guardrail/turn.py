@@ -326,7 +326,7 @@ class Turn:
             self.engine.policy.hash, detail))
 
     async def commit(self, *, answered: bool = True, again_s: float | None = None) -> None:
-        """Row, records and the answered look in one transaction; then a nudge for the next look, then the log.
+        """Row, records, the answered look and the next one in one transaction; then the log.
 
         `due` is the truth: a lost nudge costs a minute. Errors: Stale, StoreDown.
         """
@@ -342,12 +342,12 @@ class Turn:
         self.case = replace(self.case, due=min(dues, default=None), stuck="" if answered else self.case.stuck)
         look = self.look if answered and not self._answered else None
         records, self._records = self._records, []
-        self.case = await self.engine.store.commit(self.case, *records, answered=look)
+        # later ones tend nudges: a late nudge puts a new event's look back
+        nudge_s = again_s if again_s is not None and again_s <= NUDGED_S else None
+        self.case = await self.engine.store.commit(self.case, *records, answered=look, again_s=nudge_s)
         self._answered = self._answered or answered
         for record in records:
             logs.told(record, self.case.resource)
-        if again_s is not None and again_s <= NUDGED_S:     # later ones tend nudges: a late nudge puts a new event's look back
-            await self.engine.store.send(Look(self.case.resource, "due"), int(again_s))
 
     def _remind(self) -> None:
         asked = self.case.asked

@@ -42,10 +42,12 @@ class Store(Protocol):
     async def load(self, resource: ResourceId) -> tuple[Case, Look | None]:
         """What is known of a resource (an empty Case if nothing is) and the look that waits, due or not."""
 
-    async def commit(self, case: Case, *records: Record, answered: Look | None = None) -> Case:
+    async def commit(self, case: Case, *records: Record, answered: Look | None = None,
+                     again_s: float | None = None) -> Case:
         """Case, records and chain head at once, and the look gone unless something joined it meanwhile.
 
-        The result has the new etag, seq and head. Errors: Stale if another commit was faster; nothing was written then.
+        With `again_s` the next look ("due") waits from then on, as if sent with this delay. The result has the new etag,
+        seq and head. Errors: Stale if another commit was faster; nothing was written then.
         """
 
     async def records(self, resource: ResourceId, after: int = 0) -> Sequence[StoredRecord]:
@@ -177,6 +179,16 @@ class Waiting:
         news = tuple(change for change in self.look.changes if change not in look.changes)
         due = self.due if self.due > now or self.look.why in _PERSONS else now + DEBOUNCE_S
         return Waiting(replace(self.look, changes=news), due, now, now)
+
+
+def after(waiting: Waiting | None, resource: ResourceId, answered: Look | None, again_s: float | None,
+          now: float) -> Waiting | None:
+    """The look row after a commit; None if the commit leaves it alone."""
+    if answered is None and again_s is None:
+        return None
+    waiting = waiting or empty(resource)
+    waiting = waiting.answered(answered, now) if answered else waiting
+    return waiting if again_s is None else waiting.sent(Look(resource, "due"), now, again_s)
 
 
 def empty(resource: ResourceId) -> Waiting:

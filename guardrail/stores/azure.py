@@ -25,7 +25,7 @@ from guardrail.errors import Held, Malformed, Stale, StoreDown
 from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
-from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, rows, window
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, rows, window
 from guardrail.stores.account import PATIENCE_S, Account, Refused
 from guardrail.stores.partitions import CASES, GUESSES, NEVER, Partitions, Rows, Seen, look_row
 from guardrail.stores.tables import TRIES, Row, Tables, etag_of, spread
@@ -40,6 +40,7 @@ LATE_S = 120                # after which a message counts as lost
 KNOWN_FOR_S = 300           # an index row that we wrote stands at least so long: tend leaves it alone twice as long
 HIDDEN_S = 7 * 24 * 3600    # a queue's message stays hidden at most so long
 EARLY_S = 1.0
+AHEAD_S = 10.0              # a message that is hidden so long may be sent beside the rows that it is about
 
 Found = tuple[Row, Case | Exception, Waiting | None]
 
@@ -90,42 +91,58 @@ class AzureStore:
         seen = await self._parts.see(key, resource, found[1], found[0])
         return case, seen.waiting.look if seen.waiting and seen.due is not None else None
 
-    async def commit(self, case: Case, *records: Record, answered: Look | None = None) -> Case:
+    async def commit(self, case: Case, *records: Record, answered: Look | None = None,
+                     again_s: float | None = None) -> Case:
         """Its `seq` and `head` must be as loaded: they are not read again."""
         key, by, was, now = chain_key(case.resource), uuid4().hex, case.etag, self._now()
         seen = self._parts.seen.get(key)
-        if answered and (seen is None or seen.etag != was or seen.look_etag is None):
+        looks_on = bool(answered) or again_s is not None
+        if looks_on and (seen is None or seen.etag != was or seen.look_etag is None):
             row, look = await self._parts.both(key)
             seen = await self._parts.see(key, case.resource, look, row)
         elif seen is None or seen.etag != was:
             seen = Seen(etag=was)
         case, entities = self._parts.committed(key, case, records, by)
-        if rows.is_open(case) and not seen.open and seen.due is None:
-            await self._index(key, case.resource, seen, NEVER)
+        if seen.due is None and (again_s is not None or (rows.is_open(case) and not seen.open)):
+            await self._index(key, case.resource, seen, NEVER if again_s is None else now + again_s)
         for turn in TRIES:
             await spread(turn)
-            waiting = seen.waiting.answered(answered, now) if answered and seen.waiting else None
+            waiting = after(seen.waiting, case.resource, answered, again_s, now)
             looks = [(look_row(key, waiting, by), seen.look_etag or "")] if waiting else []
+            wait_s = waiting.due - now if waiting and waiting.due is not None else None
+            batch = [(entities[0], was), *((one, "") for one in entities[1:]), *looks]
             try:
-                etags = await self._tables.write(CASES, [(entities[0], was), *((one, "") for one in entities[1:]), *looks])
+                etags = await self._write_and_tell(batch, case.resource, wait_s)
             except Refused:
                 row, look = await self._parts.both(key)
                 if row is None or row.get("by") != by:
                     if etag_of(row) != was:
                         raise Stale(f"the case of {case.resource} was changed by another") from None
                     before, seen = seen, await self._parts.see(key, case.resource, look, row)
-                    if not answered or seen.look_etag == before.look_etag:
+                    if not looks_on or seen.look_etag == before.look_etag:
                         raise Malformed(f"a record of {case.resource} lies beyond its head") from None
                     continue
                 etags = [etag_of(row), etag_of(look)]       # ours: only the answer was lost
             self._parts.remember(key, replace(
                 seen, etag=etags[0], open=rows.is_open(case), waiting=waiting or seen.waiting,
                 look_etag=etags[-1] if waiting else seen.look_etag))
-            if waiting and waiting.due is not None:     # joined meanwhile, its message used up
+            if wait_s is not None and wait_s < AHEAD_S:     # joined meanwhile, its message used up; or soon again
                 with suppress(StoreDown):
-                    await self._message(case.resource, waiting.due - now)
+                    await self._message(case.resource, wait_s)
             return replace(case, etag=etags[0])
         raise StoreDown(f"{case.resource}: others write faster")
+
+    async def _write_and_tell(self, batch: Sequence[tuple[Any, str]], resource: ResourceId, wait_s: float | None) -> list[str]:
+        """The batch, and beside it the message for a look that is due later: it may come for nothing, and may fail."""
+        write = self._tables.write(CASES, batch)
+        if wait_s is None or wait_s < AHEAD_S:
+            return await write
+        told = asyncio.ensure_future(self._message(resource, wait_s))
+        try:
+            return await write
+        finally:
+            with suppress(StoreDown):
+                await told
 
     async def records(self, resource: ResourceId, after: int = 0) -> Sequence[StoredRecord]:
         found = list[StoredRecord]()

@@ -23,7 +23,7 @@ from guardrail.errors import Held, Malformed, Stale, StoreDown
 from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
-from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, empty, recorded, window
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, recorded, window
 from guardrail.stores.rows import case_body, case_of, decode, is_open, known, look_body, look_of
 from guardrail.values import Case, Look, Record, to_json
 
@@ -152,7 +152,8 @@ class SqliteStore:
         known(row[6] or V, "look", resource)
         return case, None if row[7] is None else look_of(resource, *row[8:])
 
-    async def commit(self, case: Case, *records: Record, answered: Look | None = None) -> Case:
+    async def commit(self, case: Case, *records: Record, answered: Look | None = None,
+                     again_s: float | None = None) -> Case:
         key, now = chain_key(case.resource), self._clock().timestamp()
         with self._writing() as db:
             row = db.execute("SELECT v, etag, seq, head FROM cases WHERE key = ?", (key,)).fetchone() or (V, "", 0, "")
@@ -161,9 +162,10 @@ class SqliteStore:
                 raise Stale(f"the case of {case.resource} is at {row[1] or 'none'}, not {case.etag or 'none'}")
             case = replace(case, seq=row[2], head=row[3], etag=str(int(row[1] or 0) + 1))
             case = self._put(db, key, case, records)
-            waiting = _waiting(db, key, case.resource) if answered else None
-            if answered and waiting:
-                _put_waiting(db, key, waiting.answered(answered, now))
+            if answered or again_s is not None:
+                waiting = after(_waiting(db, key, case.resource), case.resource, answered, again_s, now)
+                if waiting:
+                    _put_waiting(db, key, waiting)
         return case
 
     async def records(self, resource: ResourceId, after: int = 0) -> Sequence[StoredRecord]:

@@ -151,6 +151,37 @@ async def test_the_slower_of_two_commits_is_stale_and_leaves_nothing(store: Stor
     assert (await other.load(ACCOUNT))[0] == again
 
 
+@pytest.mark.parametrize(("again_s", "waits", "joined"), [(0, True, False), (5, True, True), (60, True, False),
+                                                          (60, False, False), (60, False, True)])
+async def test_a_commit_leaves_the_next_look(again_s: float, waits: bool, joined: bool, store: Store, reopen: Open,
+                                             clock: Any) -> None:
+    """In the same transaction, and otherwise as if it had been sent just after it."""
+    kept = dict[ResourceId, Case]()
+    for id in (ACCOUNT, VAULT):
+        answered = None
+        if waits:
+            await store.send(event(resource=id))
+            _, answered = await store.load(id)
+        if joined:
+            await reopen().send(event(change(2, "another"), resource=id))
+        together = {"again_s": again_s} if id == ACCOUNT else {}
+        kept[id] = await store.commit(Case(id, due=AT), record(), answered=answered, **together)
+        if not together:
+            await store.send(Look(id, "due"), again_s)
+        case, look = await reopen().load(id)
+        assert case == kept[id] and look is not None
+        assert [one.event_id for one in look.changes] == (["event-2"] if joined else [])
+    seen = list[int]()
+    for wait_s in (0.5, 4, 1, 54, 1):       # 0.5, 4.5, 5.5, 59.5 and 60.5 s after it
+        clock.forward(wait_s)
+        found = {look.resource for look in await due(reopen())}
+        assert found in (set(), {ACCOUNT, VAULT})
+        seen.append(len(found))
+    assert seen[-1] == 2 and (seen[0] == 2) == (again_s == 0)
+    with pytest.raises(Stale):
+        await reopen().commit(replace(kept[ACCOUNT], etag=""), again_s=0)
+
+
 @pytest.mark.threat("C7")
 async def test_no_secret_reaches_a_record(store: Store) -> None:
     edits = [{"path": "properties.adminPassword", "before": "canary-1", "after": "canary-2"}]
