@@ -118,7 +118,8 @@ async def _approve(guardrail: Guardrail, prefix: str, plan: str, intent: bool, w
     engine, approvers = guardrail.engine, guardrail.settings.approvers
     resource, asked = await _waiting(guardrail, prefix, intent)
     _show(guardrail, asked)
-    hash = asked.intent if intent and plan and asked.intent.startswith(plan) else asked.plan.hash
+    offered = [asked.intent] if intent else [asked.instead.hash] if asked.instead else []
+    hash = next((one for one in offered if plan and one.startswith(plan)), asked.plan.hash)
     try:
         if plan and not hash.startswith(plan):
             raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:HASH_LENGTH]} now, look at it again")  # noqa: TRY301
@@ -130,7 +131,7 @@ async def _approve(guardrail: Guardrail, prefix: str, plan: str, intent: bool, w
     except Refused as error:
         raise await _refused(guardrail, resource, asked, error) from error
     if done.state == "approved":
-        tell(f"{mark('done')} approved; it is carried out now. See: guardrail actions show {asked.id}")
+        tell(f"{mark('done')} approved; it is carried out now. See: guardrail actions show {done.id}")
     else:
         tell(f"{mark('done')} your yes is recorded. Another person must approve as well: nothing is written before.")
 
@@ -188,6 +189,10 @@ def _show(guardrail: Guardrail, asked: Action) -> None:
     tell(f"  ~ {plan.resource.split('/providers/', 1)[-1]} [{type.api_version}]")
     for edit in plan.edits:
         tell(f"    {sign_of(edit)} {edit.path or 'the resource'}:  {change_of(edit)}")
+    if asked.instead:
+        tell(f"Or, to cut it off instead: --plan {asked.instead.hash[:HASH_LENGTH]}")
+        for edit in asked.instead.edits:
+            tell(f"    {sign_of(edit)} {edit.path or 'the resource'}:  {change_of(edit)}")
     if controls:
         tell(f"Why: {'; '.join(f'{one.id} ({one.severity}): {one.why}' for one in controls.values())}.")
         tell(f"May break: {'; '.join(dict.fromkeys(one.breaks for one in controls.values()))}.")

@@ -213,9 +213,10 @@ def _state(entry: Entry) -> str:
 def _of(action: Action) -> dict[str, Any]:
     """What only the open action itself knows."""
     plan, more = action.plan, {"expires": action.expires, "severity": action.severity, "intent": action.intent}
+    offers = {"instead": action.instead, "instead_hash": action.instead.hash} if action.instead else {}
     return {"state": action.state, "controls": plan.controls, "edits": plan.edits, "why": action.why, "plan": plan,
             "plan_hash": plan.hash, "approvals": action.approvals, "needs": action.needs, "asked_by": action.asked_by,
-            **{name: one for name, one in more.items() if one}}
+            **offers, **{name: one for name, one in more.items() if one}}
 
 
 def shown(state: str) -> str:

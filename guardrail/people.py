@@ -40,6 +40,7 @@ async def approve(engine: Engine, resource: ResourceId, action_id: str, plan_has
         turn, asked = await deciding(engine, resource, action_id, who, approvers, plan_hash if intent else "")
         if intent and not asked.intent:
             raise Refused("intent", "only the plan can be approved: an intent is offered after three voids in a day")
+        asked = turn.chosen(asked, plan_hash)
         if plan_hash not in (asked.plan.hash, asked.intent if intent else asked.plan.hash):
             raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:8]} now, look at it again")
     yes = Approval(who.object_id, turn.now, asked.plan.hash, engine.policy.hash, guardrail.__version__,

@@ -219,7 +219,8 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     held = await dangling(turn, [by_id[name] for name in plan.controls], edits)
     held = held or (await turn.take_budgets(plan, steps) if capped == "enforce" else "")
     if capped != "enforce" or held:
-        return await _ask(turn, plan, [replace(one, why=why or one.why) for one in mine], severity, held)
+        instead = _instead(turn, type, document, plan) if held and capped == "enforce" and severity == "critical" else None
+        return await _ask(turn, plan, [replace(one, why=why or one.why) for one in mine], severity, held, instead)
     if acting is not None:
         turn.moves(acting, "superseded", why="the resource changed: another plan is carried out")
     if asked is not None and not set(asked.plan.controls).isdisjoint(plan.controls):
@@ -256,14 +257,29 @@ def _sound(turn: Turn, type: ResourceType, controls: Sequence[Control], document
     return steps
 
 
-async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Severity, held: str) -> bool:
+def _instead(turn: Turn, type: ResourceType, document: Document, plan: Plan) -> Plan | None:
+    """The isolation that is offered beside a critical fix which a breaker holds: whoever fights it has time till then."""
+    if plan.kind != "fix" or type.isolate is None:
+        return None
+    edits, _ = plans.edits(type, type.isolate(document.node(), {}))
+    try:
+        plans.steps(type, document, edits)
+    except Unsafe:
+        return None
+    return replace(plan, kind="isolate", edits=edits) if edits else None
+
+
+async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Severity, held: str,
+               instead: Plan | None) -> bool:
     """One ask a resource: the same plan waits on, another supersedes it; a rejected or expired one rests for a day."""
     if _is_persons(turn):
         return False
     asked = turn.case.asked
     if asked is not None and not turn.blind.isdisjoint(asked.plan.controls):
         return False        # what waits cannot be judged now, and so it waits on
-    if asked is not None and asked.plan.hash == plan.hash:
+    if asked is not None and instead is not None and asked.plan.hash == instead.hash and asked.state == "proposed":
+        return False        # people chose it, and one more must say yes
+    if asked is not None and asked.plan.hash == plan.hash and asked.instead == instead:
         is_over = turn.is_over(asked)
         rests = asked.state in ("rejected", "expired")
         if not is_over and not (rests and turn.look is not None and turn.look.changes):
@@ -280,11 +296,13 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
     expires = None if held else turn.now + turn.engine.policy.expires(severity)
     needs = 2 if any(turn.is_merely_seen(one.finding) for one in mine) else 1
     opened = replace(turn.opened(plan, "approve", held or rule), expires=expires, needs=needs, severity=severity,
-                     intent=asks.intent(turn.case, plan, turn.now))
+                     intent=asks.intent(turn.case, plan, turn.now), instead=instead)
     for decision in mine:
         turn.made(decision, plan)
+    offers = {**({"intent": opened.intent} if opened.intent else {}),
+              **({"instead": instead, "instead_hash": instead.hash} if instead else {})}
     waits = turn.moves(opened, "held" if held else "proposed", edits=plan.edits, expires=expires, severity=severity,
-                      why=held or rule, **({"intent": opened.intent} if opened.intent else {}))
+                       why=held or rule, **offers)
     turn.case = replace(turn.case, asked=waits)
     await turn.commit(again_s=HELD_AGAIN_S if held else None)
     return True

@@ -279,6 +279,16 @@ class Turn:
                                            "controls": action.plan.controls, **detail})
         return replace(action, state=state, why=str(detail.get("why", action.why)))
 
+    def chosen(self, asked: Action, plan_hash: str) -> Action:
+        """What a person decides on: the isolation that a held fix offers instead, if that is the plan that they saw."""
+        instead = asked.instead
+        if instead is None or instead.hash != plan_hash or asked.state != "held":
+            return asked
+        self.moves(asked, "superseded", why="people chose to isolate it instead")
+        expires = self.now + self.engine.policy.expires("critical")
+        opened = replace(self.opened(instead, "approve", asked.why), caused_by=asked.caused_by, expires=expires)
+        return self.moves(opened, "proposed", edits=instead.edits, expires=expires, why=asked.why)
+
     def made(self, decision: Decision, plan: Plan) -> None:
         """Records a decision with the plan that it leads to, or would lead to."""
         finding = decision.finding

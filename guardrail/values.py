@@ -182,6 +182,7 @@ class Action:
     reminded: bool = False                  # an ask's half time is on record
     intent: str = ""                        # Plan.intent, where it is offered: asks for it kept being voided
     undoes: tuple[str, Kind] | None = None  # id and kind of the action that it takes back
+    instead: Plan | None = None             # of a fix that a breaker holds: the isolation that people may choose
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,17 +25,19 @@ pytestmark = pytest.mark.anyio
 TIGHT = ENFORCE.replace("writes: 50,", "writes: 2,").replace("writes: 500,", "writes: 3,").replace("reserve: 0", "reserve: 2")
 OPENED = {"properties": {"publicNetworkAccess": "Enabled"}}
 ANONYMOUS = {"properties": {"allowBlobPublicAccess": True}}
+OFFERING = TIGHT + f"approvals: {{approvers: [{{scope: /subscriptions/{DEV}, group: {GROUP}}}]}}\n"
 
 
-def account(here: World, name: str) -> ResourceId:
+def account(here: World, name: str, **properties: Any) -> ResourceId:
     """One more storage account, seen clean before."""
     sample = recorded.good(STORAGE)
     body = json.loads(json.dumps(sample.body).replace("stmltrain", name))
+    body["properties"].update(properties)
     return here.stands(STORAGE, body, id=sample.id.replace("stmltrain", name))
 
 
-async def seen(here: World, names: list[str]) -> list[ResourceId]:
-    ids = [account(here, name) for name in names]
+async def seen(here: World, names: list[str], **properties: Any) -> list[ResourceId]:
+    ids = [account(here, name, **properties) for name in names]
     for id in ids:
         await here.guardrail.store.send(Look(id, "sweep"))
     await here.settle()
@@ -97,6 +100,54 @@ async def test_the_radius_is_a_share_of_what_the_last_sweep_knew_and_never_less_
             await here.forward(10, step=10)
         why = [str(one["detail"]["why"]) for id in ids for one in await here.records(id) if one["event"] == "action.held"]
         assert {one.split(": ")[1].split(" in ")[0] for one in why} == {"2 writes", "4 writes"}
+
+
+@pytest.mark.threat("A3")
+@pytest.mark.parametrize("chosen", ["the isolation", "the fix", "nothing"])
+async def test_a_trip_on_a_critical_control_offers_the_isolation(chosen: str, tmp_path: Path) -> None:
+    """Never by itself: people see both plans, and one of them acts."""
+    async with world(tmp_path, OFFERING) as here:
+        (id,) = await seen(here, ["stone"], allowSharedKeyAccess=True)
+        for _ in range(4):
+            here.write("PATCH", id, ANONYMOUS, as_="deploy-pipeline")
+            await here.forward(20, step=10)
+        asked = (await here.case(id)).asked
+        assert asked is not None and asked.state == "held" and asked.plan.kind == "fix"
+        assert asked.instead is not None and asked.instead.kind == "isolate" and len(here.ours) == 2
+        (held,) = [one["detail"] for one in await here.records(id) if one["event"] == "action.held"]
+        assert held["instead_hash"] == asked.instead.hash
+        if chosen != "nothing":
+            plan = asked.instead if chosen == "the isolation" else asked.plan
+            done = await people.approve(here.guardrail.engine, id, asked.id, plan.hash, APPROVER, "seen")
+            assert done.state == "approved" and done.plan == plan
+            await here.settle()
+        assert len(here.ours) == (2 if chosen == "nothing" else 3)
+        shown = here.show(id)["properties"]
+        assert shown["allowSharedKeyAccess"] is (chosen != "the isolation")
+        assert ("resource.quarantined" in await here.events_of(id)) == (chosen == "the isolation")
+        await here.forward(3700, step=1800)
+        assert here.show(id)["properties"]["allowBlobPublicAccess"] is False, "its budget is there again"
+        assert (await here.case(id)).asked is None
+
+
+@pytest.mark.threat("A3")
+async def test_the_isolation_waits_for_its_second_yes_through_the_hourly_looks(tmp_path: Path) -> None:
+    async with world(tmp_path, OFFERING.replace("window: 15m", "window: 9h")) as here:
+        (id,) = await seen(here, ["stone"], allowSharedKeyAccess=True)
+        here.sim.faults.events(strip_claims=True)       # nobody knows who did it: two decide
+        for _ in range(4):
+            here.write("PATCH", id, ANONYMOUS)
+            await here.forward(20, step=10)
+        asked = (await here.case(id)).asked
+        assert asked is not None and asked.instead is not None
+        first = await people.approve(here.guardrail.engine, id, asked.id, asked.instead.hash, APPROVER, "seen")
+        assert first.state == "proposed" and first.plan == asked.instead
+        await here.forward(2 * 3600, step=1800)
+        waiting = (await here.case(id)).asked
+        assert waiting is not None and (waiting.id, len(waiting.approvals)) == (first.id, 1)
+        await people.approve(here.guardrail.engine, id, first.id, first.plan.hash, ONCALL, "seen")
+        await here.settle()
+        assert "resource.quarantined" in await here.events_of(id)
 
 
 @pytest.mark.threat("R35", "I11")
