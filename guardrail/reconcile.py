@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from guardrail import asks, caps, plans, policy, proof, roles, wishes
+from guardrail import asks, caps, plans, proof, roles, wishes
 from guardrail.carry import carry, send
 from guardrail.dangling import dangling
 from guardrail.documents import Document

@@ -16,7 +16,7 @@ from guardrail import asks, breakers, logs, names, plans
 from guardrail import policy as policies
 from guardrail.documents import Document
 from guardrail.errors import Busy, GuardrailError, Held, Refused
-from guardrail.ids import ResourceId, fold, subscription
+from guardrail.ids import ResourceId
 from guardrail.paths import ABSENT, get, parse, show
 from guardrail.paths import fold as fold_text
 from guardrail.plans import Step
