@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detectors import CONTROLS as CONTROLS
-from guardrail import events, ids, logs, policy, policy_file
+from guardrail import events, ids, logs, own, policy, policy_file
 from guardrail.errors import ConfigError, GuardrailError, Malformed, Retryable
 from guardrail.ids import ResourceId
 from guardrail.messages import TOLD
@@ -44,7 +44,7 @@ class Guardrail:
         self._failures: dict[str, int] = {}
 
     def is_guarded(self, resource: ResourceId) -> bool:
-        return ids.subscription(resource) in self.engine.subscriptions
+        return ids.subscription(resource) in self.engine.subscriptions and not own.is_ours(self.engine, resource)
 
     async def intake(self, raw: bytes | str, *, queued: bool = False) -> None:
         """One event or an array of them becomes Looks: durable before this returns. Neither reads nor decides.
@@ -57,6 +57,8 @@ class Guardrail:
         for item in found:
             if isinstance(item, events.Rejected):
                 await self.store.reject(item.raw, item.why)
+            elif isinstance(item, Change) and own.is_ours(self.engine, item.resource):
+                await own.changed(self.engine, item)
             elif isinstance(item, Change):
                 engine = self.engine
                 for subject in events.subjects(item, engine.controls, engine.types, engine.subscriptions):
@@ -201,7 +203,8 @@ def build(settings: Settings, *, store: Store | None = None, clock: Callable[[],
         store=store or open_store(settings, clock, credential, transport), arm=Arm(clients, budget or Budget), policy=loaded,
         channels=told, url=settings.url, is_simulated=settings.is_simulated,
         ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
-        types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions)
+        types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions,
+        group=settings.group, principals=settings.principals)
     return Guardrail(settings, engine)
 
 

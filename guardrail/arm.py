@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -193,24 +193,31 @@ class Arm:
     async def graph(self, query: str, subscriptions: Collection[str],
                     page: int = 1000) -> AsyncIterator[Mapping[str, Any]]:
         """The rows of a Resource Graph query, page by page: it nominates, a GET decides. Errors: Retryable, Final."""
-        token = None
+        token = ""
         while True:
-            options = {"$top": page, "resultFormat": "objectArray", **({"$skipToken": token} if token else {})}
-            body = {"subscriptions": sorted(subscriptions), "query": query, "options": options}
-            url = f"{self.clients.endpoint}/providers/Microsoft.ResourceGraph/resources?api-version={GRAPH_VERSION}"
-            try:
-                answer = await self.clients.call("POST", url, body)
-            except errors.Unanswered as error:          # a query changes nothing: it may be asked again
-                raise errors.Unavailable(str(error)) from error
-            rows = answer.body.get("data") if isinstance(answer.body, Mapping) else None
-            if not isinstance(rows, list):
-                raise errors.Malformed("the answer of Resource Graph has no rows")
+            rows, token, _ = await self.graph_page(query, subscriptions, token, page)
             for row in rows:
-                if isinstance(row, Mapping):
-                    yield row
-            token = answer.body.get("$skipToken")
+                yield row
             if not token:
                 return
+
+    async def graph_page(self, query: str, subscriptions: Collection[str], token: str = "",
+                         page: int = 1000) -> tuple[Sequence[Mapping[str, Any]], str, bool]:
+        """(rows, token of the next page or "", whether rows were left out without one). Errors: Retryable, Final."""
+        options = {"$top": page, "resultFormat": "objectArray", **({"$skipToken": token} if token else {})}
+        body = {"subscriptions": sorted(subscriptions), "query": query, "options": options}
+        url = f"{self.clients.endpoint}/providers/Microsoft.ResourceGraph/resources?api-version={GRAPH_VERSION}"
+        try:
+            answer = await self.clients.call("POST", url, body)
+        except errors.Unanswered as error:          # a query changes nothing: it may be asked again
+            raise errors.Unavailable(str(error)) from error
+        told = answer.body if isinstance(answer.body, Mapping) else {}
+        rows, following = told.get("data"), told.get("$skipToken")
+        if not isinstance(rows, list):
+            raise errors.Malformed("the answer of Resource Graph has no rows")
+        following = following if isinstance(following, str) else ""
+        is_cut = not following and str(told.get("resultTruncated")).lower() == "true"
+        return [row for row in rows if isinstance(row, Mapping)], following, is_cut
 
 
 def _name(route: Route) -> str:

@@ -29,6 +29,7 @@ __all__ = ["Broken", "Report", "Verifier", "anchor", "anchor_lines", "export", "
            "verify_store"]
 
 DAILY = 288     # anchors from one with all heads to the next: a day of them
+WHOLE = 12      # anchors from one that walked all chains to the next: an hour of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,19 @@ class _Named(msgspec.Struct, frozen=True):
 # Writing
 
 async def anchor(store: Store, at: datetime) -> bytes:
-    """The next anchor over all heads, written and recorded. Errors: Stale if another wrote it first."""
+    """The next anchor over all heads, written and recorded. Errors: Stale if another wrote it first.
+
+    Most of them go by the anchors before, and by what the store says has moved since; each WHOLE-th walks all chains.
+    """
     lines = await store.anchors(last=DAILY)
     last = msgspec.json.decode(lines[-1], type=AnchorLine) if lines else None
     number = last.n + 1 if last else 1
-    heads = [chain async for chain in store.chains() if chain.seq]
+    since = last.at if last and number % WHOLE != 1 else None
+    found = {chain_key(one.resource): one async for one in store.chains(since) if one.seq}
     known = {} if number % DAILY == 1 else _latest(msgspec.json.decode(line, type=AnchorLine) for line in lines)
-    moved = [(one.resource, one.seq, one.head) for one in heads if known.get(chain_key(one.resource)) != one.head]
-    total = root((chain_key(one.resource), one.head) for one in heads)
+    moved = [(one.resource, one.seq, one.head) for key, one in found.items() if known.get(key) != one.head]
+    heads = {**(known if since else {}), **{key: one.head for key, one in found.items()}}
+    total = root(heads.items())
     line = to_json(AnchorLine(1, number, at, total, len(heads), _hash(lines[-1]) if lines else ZERO, tuple(moved)))
     await store.add_anchor(number, line, Record("anchor.written", at, "guardrail", "", "", "",
                                                 {"n": number, "root": total, "heads": len(heads)}))

@@ -65,13 +65,10 @@ def rotation(plan: Plan, steps: Iterable[Step]) -> Iterator[Budget]:
         yield Budget("rotation", f"rotation/{fold(plan.resource)}/", 1, ROTATION)
 
 
-def count(resources: Iterable[ResourceId]) -> dict[str, dict[str, int]]:
-    """How many of each type a sweep found in each subscription; for `good[KNOWN]` of the installation's case."""
-    found = dict[str, dict[str, int]]()
-    for one in resources:
-        types = found.setdefault(subscription(one), {})
-        types[fold_text(type_of(one))] = types.get(fold_text(type_of(one)), 0) + 1
-    return found
+def count(known: dict[str, dict[str, int]], resource: ResourceId) -> None:
+    """One more of its type in its subscription; for `good[KNOWN]` of the installation's case."""
+    types = known.setdefault(subscription(resource), {})
+    types[fold_text(type_of(resource))] = types.get(fold_text(type_of(resource)), 0) + 1
 
 
 def known(good: Mapping[str, Any], resource: ResourceId) -> int:

@@ -57,6 +57,7 @@ async def _once(engine: Engine, resource: ResourceId) -> None:
     controls = engine.controls_on(type)
     asked_for = _parts(engine, turn, controls)
     document = await engine.arm.read(type, resource, asked_for, urgent=turn.is_urgent(controls))
+    turn.case = replace(turn.case, looked=turn.now)
     turn.see_changes()
     if document.gone and not _is_gone(turn, document):
         await turn.commit(again_s=30)

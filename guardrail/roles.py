@@ -16,6 +16,8 @@ from guardrail.paths import fold, parse, under
 from guardrail.plans import Step, route_of
 from guardrail.values import Control, ResourceType, Route
 
+SWEEPS = ("Microsoft.Authorization/permissions/read",)      # how the sweep learns what was taken away
+
 Tier = Literal["plain", "reach", "forbidden"]
 
 # Types whose writes run code or open data (F7). Every delete and every action belongs here too.
@@ -65,6 +67,12 @@ def reads(control: Control, type: ResourceType) -> tuple[str, ...]:
     parts = {fold(part) for part in control.also_reads}
     mounted = [route for route in type.routes if route.path and fold(str(parse(route.path)[0])) in parts]
     return tuple(dict.fromkeys(f"{resource(type, route)}/read" for route in (Route(), *mounted)))
+
+
+def above(type: str) -> tuple[str, ...]:
+    """The types above a child type, topmost first: workspaces and workspaces/models of workspaces/models/versions."""
+    parts = type.split("/")
+    return tuple("/".join(parts[:end]) for end in range(2, len(parts)))
 
 
 def writes(control: Control, type: ResourceType) -> tuple[str, ...]:
@@ -119,12 +127,15 @@ def permissions(control: Control, types: Mapping[str, ResourceType]) -> tuple[Pe
 
 def role(controls: Iterable[Control], types: Mapping[str, ResourceType], reach: Iterable[str] = (), *,
          report_only: bool = False) -> tuple[str, ...]:
-    """The actions of the custom role: sorted, without what is forbidden; what reaches only for opted-in types."""
+    """The actions of the custom role: sorted, without what is forbidden; what reaches only for opted-in types.
+
+    With what the sweep reads: its own permissions, and whatever stands above a child, to list it there.
+    """
     opted = {fold(name) for name in reach}
-    wanted = set[str]()
+    wanted = set(SWEEPS)
     for control in controls:
         type = types[fold(control.on)]
-        wanted |= set(reads(control, type))
+        wanted |= {*reads(control, type), *(f"{name}/read" for name in above(type.name))}
         if not report_only:
             wanted |= set(LOOKUPS) if control.learns else set()
             wanted |= {action for action in writes(control, type)

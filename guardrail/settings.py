@@ -70,6 +70,7 @@ class Settings:
     dead_letters: str = ""
     audience: str = ""
     approvers: str = ""
+    principals: frozenset[str] = frozenset()
     url: str = ""
     teams: str = field(default="", repr=False)
     slack: str = field(default="", repr=False)
@@ -112,6 +113,7 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     "ANCHORS": (rf"(?:{_HTTPS}|{_LOOPBACK})/[^\s?#@]+", "a container's https address"),
     "DEAD_LETTERS": (rf"(?:{_HTTPS}|{_LOOPBACK})/[^\s?#@]+", "a container's https address"),
     "APPROVERS": (_GUID, "a group's object id"),
+    "PRINCIPALS": (rf"\s*{_GUID}\s*(?:,\s*{_GUID}\s*)*", "object ids, comma-separated"),
     "URL": (rf"(?:{_HTTPS}|{_LOOPBACK})/?", "the console's https address, without a path"),
     "TOPIC": (rf"{_HTTPS}/[^\s?#@]+", "a topic's https endpoint"),
     **dict.fromkeys(("TEAMS", "SLACK", "WEBHOOK"), (rf"{_HTTPS}/[^\s#]*", "an https address")),
@@ -138,11 +140,12 @@ def read(environment: Mapping[str, str]) -> Settings:
     cloud = given.get("CLOUD", "AzureCloud")
     endpoint = _endpoint(cloud, environment, in_azure=in_azure)
     values = {name.lower(): fold(text) if name in _FOLDED else text for name, text in given.items()}
-    for name in ("SUBSCRIPTIONS", "GROUP", "PROBE", "CLOUD", "MANAGEMENT_GROUPS"):
+    for name in ("SUBSCRIPTIONS", "GROUP", "PROBE", "CLOUD", "MANAGEMENT_GROUPS", "PRINCIPALS"):
         values.pop(name.lower(), None)
     queue = environment.get(QUEUE, "").strip()
     settings = Settings(
         subscriptions=frozenset(_listed(given.get("SUBSCRIPTIONS", ""))),
+        principals=frozenset(_listed(given.get("PRINCIPALS", ""))),
         management_groups=tuple(_listed(given.get("MANAGEMENT_GROUPS", ""))),
         group=_group(given.get("GROUP", LOCAL_GROUP)), probe=fold(given.get("PROBE", "on")) == "on",
         cloud=cloud, queue=queue, in_azure=in_azure, **endpoint._asdict(), **values,    # type: ignore[arg-type]

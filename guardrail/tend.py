@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from guardrail import audit, logs, switches, wishes
 from guardrail.errors import Stale
 from guardrail.stores import HOME
-from guardrail.sweep import sweep
+from guardrail.sweep import is_under_way, sweep
 from guardrail.turn import Engine
 from guardrail.values import Case, Look, Record
 
@@ -25,9 +25,10 @@ async def tend(engine: Engine) -> list[Case]:
     await switches.expire(engine)
     await _tell_skew(engine, now)
     asked, untold = False, list[Case]()
-    async for case in engine.store.open_cases():
-        asked = await wishes.wants_sweep(engine, case) or asked
-        if case.due is not None and case.due <= now and not case.stuck:     # those the sweep looks at, hourly
+    async for case in engine.store.due():
+        if case.resource == HOME:
+            asked = await wishes.wants_sweep(engine, case) or is_under_way(case)
+        elif case.due is not None and case.due <= now and not case.stuck:     # those the sweep looks at, hourly
             await engine.store.send(Look(case.resource, "due"))
         if case.outbox:
             untold.append(case)

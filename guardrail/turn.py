@@ -63,6 +63,8 @@ class Engine:
     url: str = ""                                   # of the console, for the one link of a message
     is_simulated: bool = False
     unwritten: dict[ResourceId, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)     # told, not yet recorded
+    group: ResourceId = HOME                        # our own: what changes there is told, never mended
+    principals: frozenset[str] = frozenset()        # object ids, folded, that may hold a role there; none: not looked at
     _rules: tuple[policies.Rules, datetime] | None = None
     _on: dict[str, tuple[Control, ...]] = field(default_factory=dict)
 
@@ -144,7 +146,7 @@ class Turn:
         if not changes:
             return
         actors = dict.fromkeys((*self.case.actors, *(change.actor or change.app for change in changes)))
-        self.case = replace(self.case, actors=tuple(actors)[-ACTORS_KEPT:])
+        self.case = replace(self.case, actors=tuple(actors)[-ACTORS_KEPT:], told=self.now)
         self.note(
             "change.seen", operations=sorted({change.operation for change in changes}),
             event_ids=[change.event_id for change in changes], actors=sorted({change.actor for change in changes}))

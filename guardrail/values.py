@@ -219,6 +219,8 @@ class Case:
     voids: tuple[datetime, ...] = ()                        # when the newest asks were voided, for the resource changed
     missing: tuple[datetime, ...] = ()                      # 404s in a row: gone is three over a minute
     busy_since: datetime | None = None
+    looked: datetime | None = None                          # when it was last read
+    told: datetime | None = None                            # when events of it were last answered
     etag: str = ""                                          # the store's, not part of the row's body
 
 

@@ -82,8 +82,8 @@ async def sweep(engine: Engine, who: Person, reason: str) -> None:
 
 
 async def wants_sweep(engine: Engine, case: Case) -> bool:
-    """Whether a case of the open ones is our own and asks for a sweep; the wish is taken out."""
-    if case.resource != HOME or not case.wishes:
+    """Whether our own case asks for a sweep; the wish is taken out."""
+    if not case.wishes:
         return False
     with contextlib.suppress(Stale):        # something was recorded meanwhile: the next minute, then
         await engine.store.commit(replace(case, wishes=()))

@@ -32,6 +32,9 @@ PAGE = 1000
 QUOTA, WINDOW_S = 15, 5
 """Queries of one user in so many seconds."""
 
+SYSTEM = "system"
+"""The actor of what a service does by itself, without a request and so without an event: `mutate(…, by=SYSTEM)`."""
+
 _NAMESPACE = UUID("00000000-0000-0000-0000-00000000c4a6")
 ELSEWHERE: Mapping[str, str] = {
     "microsoft.authorization/roleassignments": "authorizationresources",
@@ -244,7 +247,7 @@ class Graph:
                     "timestamp": iso(state.at),
                     "changesCount": len(changes),
                     "changedBy": state.who,
-                    "changedByType": "User",
+                    "changedByType": "System" if state.who == SYSTEM else "User",
                     "clientType": "Unspecified",
                 },
                 "changes": changes,

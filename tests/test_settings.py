@@ -61,6 +61,7 @@ def test_every_setting_is_taken_over() -> None:
                 GUARDRAIL_LOG_LEVEL="debug",
                 GUARDRAIL_FRONT_KEY="https://kv.vault.azure.cn/keys/front/1",
                 GUARDRAIL_APPROVERS=TWO,
+                GUARDRAIL_PRINCIPALS=f"{ONE}, {TWO.upper()}",
                 GUARDRAIL_URL="https://g.example",
                 GUARDRAIL_ANCHORS="https://x.blob.core.chinacloudapi.cn/anchors",
                 GUARDRAIL_POLICY="other.yaml",
@@ -80,6 +81,7 @@ def test_every_setting_is_taken_over() -> None:
         True,
     )
     assert (found.group, found.tenant, found.policy, found.approvers) == (GROUP, TWO, "other.yaml", TWO)
+    assert found.principals == {ONE, TWO}
     assert found.teams == "https://hook/secret"
     assert "secret" not in repr(found)
 
@@ -112,6 +114,7 @@ def test_an_empty_setting_is_one_that_is_not_set() -> None:
         ("GUARDRAIL_SWEEP", "hourly"),
         ("GUARDRAIL_SWEEP", "0 17 * * *"),
         ("GUARDRAIL_PROBE", "maybe"),
+        ("GUARDRAIL_PRINCIPALS", "deploy-pipeline"),
         ("GUARDRAIL_LOG_LEVEL", "trace"),
         ("GUARDRAIL_URL", "javascript:alert(1)"),
         ("GUARDRAIL_URL", "http://g.example"),

@@ -56,6 +56,15 @@ class Store(Protocol):
     def open_cases(self) -> AsyncIterator[Case]:
         """Cases with findings, actions, stuck, outbox or due. An index: it may lag."""
 
+    def known(self) -> AsyncIterator[ResourceId]:
+        """Every resource that has a case, clean ones too, always in the same order."""
+
+    def due(self) -> AsyncIterator[Case]:
+        """Cases that are due now, or have an outbox or wishes, and are not stuck: for tend.
+
+        One whose look waits already may be left out: that comes first.
+        """
+
     def looks(self) -> AsyncIterator[Look]:
         """The due ones, the longest due first."""
 
@@ -83,8 +92,11 @@ class Store(Protocol):
     async def set_rules(self, rules: Rules, *records: Record) -> Rules:
         """The rules with the next generation, recorded in the installation's chain. Errors: Stale."""
 
-    def chains(self) -> AsyncIterator[Chain]:
-        """Every chain that has records, also one whose case is lost (seq 0)."""
+    def chains(self, since: datetime | None = None) -> AsyncIterator[Chain]:
+        """Every chain that has records, also one whose case is lost (seq 0).
+
+        `since`: those that looks or events moved since then are enough, where that is cheaper; it may be more.
+        """
 
     async def anchors(self, last: int = 0) -> Sequence[bytes]:
         """Anchor lines, oldest first; `last`: only so many of the newest."""

@@ -27,22 +27,20 @@ from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
 from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, rows, window
 from guardrail.stores.account import PATIENCE_S, Account, Refused
-from guardrail.stores.partitions import CASES, GUESSES, NEVER, Partitions, Rows, Seen, look_row
-from guardrail.stores.tables import TRIES, Row, Tables, etag_of, spread
+from guardrail.stores.index import AT_ONCE, KNOWN_FOR_S, OPEN, Index
+from guardrail.stores.partitions import CASES, GUESSES, Partitions, Rows, Seen, look_row
+from guardrail.stores.tables import TRIES, Tables, etag_of, spread
 from guardrail.values import Case, Look, Record, to_json
 
 if TYPE_CHECKING:
     from guardrail.stores.blobs import Anchors
 
-OPEN, BUDGETS, QUEUE = "open", "budgets", "looks"      # and CASES
-AT_ONCE = 16                # rows read at the same time where all are walked
+BUDGETS, QUEUE = "budgets", "looks"         # and CASES, OPEN
 LATE_S = 120                # after which a message counts as lost
-KNOWN_FOR_S = 300           # an index row that we wrote stands at least so long: tend leaves it alone twice as long
+LATE = "( look le @late and nudged le @late ) or due le @late"      # blanks, for the SDK finds names by them
 HIDDEN_S = 7 * 24 * 3600    # a queue's message stays hidden at most so long
 EARLY_S = 1.0
 AHEAD_S = 10.0              # a message that is hidden so long may be sent beside the rows that it is about
-
-Found = tuple[Row, Case | Exception, Waiting | None]
 
 
 class AzureStore:
@@ -60,6 +58,7 @@ class AzureStore:
         made: Any = QueueClient         # its stubs say none of the pipeline's options
         self._queue: QueueClient = made(queues, QUEUE, **self._account.options(queues))
         self._parts = Partitions(self._tables, tells)
+        self._index = Index(self._tables, self._parts)
         self._taken = dict[str, tuple[str, list[float]]]()
         self._ahead = dict[str, tuple[float, Rows]]()
         self._made: Anchors | None = None
@@ -103,8 +102,12 @@ class AzureStore:
         elif seen is None or seen.etag != was:
             seen = Seen(etag=was)
         case, entities = self._parts.committed(key, case, records, by)
-        if seen.due is None and (again_s is not None or (rows.is_open(case) and not seen.open)):
-            await self._index(key, case.resource, seen, NEVER if again_s is None else now + again_s)
+        due, waits = None, answered is None or again_s is not None
+        if rows.is_open(case):
+            due = await self._index.note_case(key, case.resource, seen, rows.due_at(case), waits, now)
+        elif again_s is not None and seen.due is None:
+            await self._index.note_look(key, case.resource, seen, now + again_s, now)
+        entities[0] |= {} if due is None else {"due": due}      # what the index row is known to name
         for turn in TRIES:
             await spread(turn)
             waiting = after(seen.waiting, case.resource, answered, again_s, now)
@@ -124,7 +127,7 @@ class AzureStore:
                     continue
                 etags = [etag_of(row), etag_of(look)]       # ours: only the answer was lost
             self._parts.remember(key, replace(
-                seen, etag=etags[0], open=rows.is_open(case), waiting=waiting or seen.waiting,
+                seen, etag=etags[0], open=rows.is_open(case), case_due=due, waiting=waiting or seen.waiting,
                 look_etag=etags[-1] if waiting else seen.look_etag))
             if wait_s is not None and wait_s < AHEAD_S:     # joined meanwhile, its message used up; or soon again
                 with suppress(StoreDown):
@@ -157,13 +160,30 @@ class AzureStore:
         return found
 
     async def open_cases(self) -> AsyncIterator[Case]:
-        async for row, case, _ in self._indexed("RowKey ge @first", first=""):
+        async for row, case, _ in self._index.led_to("RowKey ge @first", first=""):
             if isinstance(case, Case) and rows.is_open(case):
                 yield case
             elif isinstance(case, Exception):           # one bad row hides no other, nor itself
                 yield Case(ResourceId(row["resource"]), stuck=str(case))
 
-    async def chains(self) -> AsyncIterator[Chain]:
+    async def known(self) -> AsyncIterator[ResourceId]:
+        async for row in self._tables.query(CASES, "RowKey eq @case", ["resource"], case="case"):
+            yield ResourceId(row["resource"])
+
+    async def due(self) -> AsyncIterator[Case]:
+        now = self._now()
+        async for row, case, _ in self._index.led_to("due le @now", now=now):
+            due = rows.due_at(case) if isinstance(case, Case) else None
+            if isinstance(case, Case) and due is not None and due <= now:
+                yield case
+            elif isinstance(case, Exception):
+                yield Case(ResourceId(row["resource"]), stuck=str(case))
+
+    async def chains(self, since: datetime | None = None) -> AsyncIterator[Chain]:
+        if since is not None:
+            async for chain in self._moved(since):
+                yield chain
+            return
         columns, known = ["PartitionKey", "RowKey", "resource", "seq", "head"], ""
         async for row in self._tables.query(CASES, "RowKey eq @case or first eq true", columns, case="case"):
             if row["RowKey"] == "case" and row["seq"]:
@@ -172,11 +192,21 @@ class AzureStore:
             elif row["RowKey"] != "case" and row["PartitionKey"] != known:
                 yield Chain(ResourceId(row["resource"]), 0, "")
 
+    async def _moved(self, since: datetime) -> AsyncIterator[Chain]:
+        """By the index, which each event and look writes; and our own. Everything else is for the next whole walk."""
+        case, _ = await self.load(self._home)
+        if case.seq:
+            yield Chain(case.resource, case.seq, case.head)
+        late = since.timestamp() - 2 * KNOWN_FOR_S
+        async for _, found, _ in self._index.led_to("at ge @late or look le @now or due le @now", late=late, now=self._now()):
+            if isinstance(found, Case) and found.seq and fold(found.resource) != fold(self._home):
+                yield Chain(found.resource, found.seq, found.head)
+
     # looks
 
     async def looks(self) -> AsyncIterator[Look]:
         now = self._now()
-        found = [waiting async for _, _, waiting in self._indexed("look le @now", now=now) if waiting]
+        found = [waiting async for _, _, waiting in self._index.led_to("look le @now", now=now) if waiting]
         due = [(waiting.due, waiting.look) for waiting in found if waiting.due is not None and waiting.due <= now]
         for _, look in sorted(due, key=lambda one: one[0]):
             yield look
@@ -194,7 +224,7 @@ class AzureStore:
                     break
             before, after = seen.due, (seen.waiting or empty(look.resource)).sent(look, now, delay_s)
             due = after.due if after.due is not None else now
-            await self._index(key, look.resource, seen, due)
+            await self._index.note_look(key, look.resource, seen, due, now)
             try:
                 (etag,) = await self._tables.write(CASES, [(look_row(key, after, by), seen.look_etag or "")])
             except Refused:
@@ -224,16 +254,13 @@ class AzureStore:
     async def nudge(self) -> None:
         """Also tidies the index: only rows that nobody wrote lately, for others rely on those that they wrote."""
         now = self._now()
-        async for row, case, waiting in self._indexed("look le @late and nudged le @late", late=now - LATE_S):
+        async for row, case, waiting in self._index.led_to(LATE, late=now - LATE_S):
             due = waiting.due if waiting else None
-            if due is not None and due <= now - LATE_S:
+            if due is not None and due <= now - LATE_S and row.get("nudged", 0.0) <= now - LATE_S:
                 await self._message(ResourceId(row["resource"]), 0)
                 await self._tables.change(OPEN, row, nudged=now)
-            elif row["at"] < now - 2 * KNOWN_FOR_S and isinstance(case, Case):
-                if due is None and not rows.is_open(case):
-                    await self._tables.remove(OPEN, row)
-                else:
-                    await self._tables.change(OPEN, row, look=NEVER if due is None else due)
+            elif isinstance(case, Case):
+                await self._index.tidy(row, case, due, now)
 
     # the installation's state
 
@@ -346,7 +373,7 @@ class AzureStore:
                 case, _ = await self.load(self._home)
                 case, (first, *others) = self._parts.committed(key, case, records, by)
                 if case.outbox:
-                    await self._index(key, self._home, self._parts.seen[key], NEVER)
+                    await self._index.note_case(key, self._home, self._parts.seen[key], rows.due_at(case), True, self._now())
                 batch += [(first, case.etag), *((one, "") for one in others)]
             try:
                 await self._tables.write(CASES, batch)
@@ -361,37 +388,7 @@ class AzureStore:
     def _now(self) -> float:
         return self._clock().timestamp()
 
-    # the index, messages, anchors
-
-    async def _index(self, key: str, resource: ResourceId, seen: Seen, look: float) -> None:
-        """Writes the index row, unless we lately wrote one that leads there in time."""
-        (at, known), now = seen.indexed, self._now()
-        if not (0 <= now - at < KNOWN_FOR_S and known <= look):
-            await self._tables.put(OPEN, {"PartitionKey": key[0], "RowKey": key, "v": V, "resource": resource, "at": now,
-                                          "look": look, "nudged": 0.0})
-            seen.indexed = (now, look)
-
-    async def _indexed(self, text: str, **values: Any) -> AsyncIterator[Found]:
-        """Index rows, each with the case (or why it cannot be read) and the look that it leads to."""
-        chunk = list[Row]()
-        async for row in self._tables.query(OPEN, text, **values):
-            chunk.append(row)
-            if len(chunk) == AT_ONCE:
-                for found in await asyncio.gather(*map(self._led_to, chunk)):
-                    yield found
-                chunk.clear()
-        for found in await asyncio.gather(*map(self._led_to, chunk)):
-            yield found
-
-    async def _led_to(self, row: Row) -> Found:
-        resource, waiting = ResourceId(row["resource"]), None
-        case, look = await self._parts.both(row["RowKey"])
-        with suppress(Held):
-            waiting = (await self._parts.see(row["RowKey"], resource, look, case)).waiting
-        try:
-            return row, await self._parts.case(case) if case else Case(resource), waiting
-        except (Held, Malformed) as error:
-            return row, error, waiting
+    # messages, anchors
 
     async def _message(self, resource: ResourceId, delay_s: float) -> None:
         text = b64encode(to_json({"v": 1, "resource": resource})).decode()

@@ -26,9 +26,11 @@ class Seen:
 
     etag: str = ""                      # of the case
     open: bool = False
+    case_due: float | None = None       # which its index row is known to name, or an earlier one
     look_etag: str | None = None        # "": there is none; None: nobody looked
     waiting: Waiting | None = None
-    indexed: tuple[float, float] = (0.0, NEVER)     # when we wrote its index row, and the time that stands there
+    look_noted: tuple[float, float] = (0.0, NEVER)  # when we wrote its index row, and the time that stands there
+    due_noted: tuple[float, float] = (0.0, NEVER)
 
     @property
     def due(self) -> float | None:
@@ -60,7 +62,8 @@ class Partitions:
             waiting = Waiting(rows.look_of(resource, look["generation"], body), *times)
         seen = replace(self.seen.get(key) or Seen(), look_etag=etag_of(look), waiting=waiting)
         for row in case:
-            seen = replace(seen, etag=etag_of(row), open=row is not None and bool(row.get("open")))
+            seen = replace(seen, etag=etag_of(row), open=row is not None and bool(row.get("open")),
+                           case_due=row.get("due") if row is not None else None)
         self.remember(key, seen)
         return seen
 

@@ -67,6 +67,13 @@ def is_open(case: Case) -> bool:
     return bool(case.findings or case.asked or case.acting or case.stuck or case.outbox or case.wishes or case.due)
 
 
+def due_at(case: Case) -> float | None:
+    """From when tend must see to it, in seconds since 1970; 0: at once; None: never by itself."""
+    if case.outbox or case.wishes:
+        return 0.0
+    return case.due.timestamp() if case.due and not case.stuck else None
+
+
 def look_of(resource: ResourceId, generation: int, body: bytes) -> Look:
     """A look that cannot be read is one by unknown actors: only a hint, it costs no more than a read."""
     try:

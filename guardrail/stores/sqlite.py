@@ -24,7 +24,7 @@ from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
 from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, recorded, window
-from guardrail.stores.rows import case_body, case_of, decode, is_open, known, look_body, look_of
+from guardrail.stores.rows import case_body, case_of, decode, due_at, is_open, known, look_body, look_of
 from guardrail.values import Case, Look, Record, to_json
 
 BUSY_S = 5.0        # how long a writer waits for another process before StoreDown
@@ -32,8 +32,10 @@ PAGE = 200          # rows read at once where all are walked
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (key TEXT PRIMARY KEY, v INTEGER NOT NULL, resource TEXT NOT NULL,
-    etag INTEGER NOT NULL, seq INTEGER NOT NULL, head TEXT NOT NULL, open INTEGER NOT NULL, body BLOB NOT NULL);
+    etag INTEGER NOT NULL, seq INTEGER NOT NULL, head TEXT NOT NULL, open INTEGER NOT NULL, body BLOB NOT NULL,
+    due REAL);
 CREATE INDEX IF NOT EXISTS cases_open ON cases (key) WHERE open;
+CREATE INDEX IF NOT EXISTS cases_due ON cases (due) WHERE due IS NOT NULL;
 CREATE TABLE IF NOT EXISTS records (key TEXT NOT NULL, seq INTEGER NOT NULL, v INTEGER NOT NULL, resource TEXT NOT NULL,
     hash TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (key, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS looks (key TEXT PRIMARY KEY, v INTEGER NOT NULL, resource TEXT NOT NULL,
@@ -47,6 +49,10 @@ CREATE TABLE IF NOT EXISTS anchors (number INTEGER PRIMARY KEY, v INTEGER NOT NU
 _RECORDS = """SELECT seq, CAST(body AS BLOB), CAST(hash AS TEXT) FROM records WHERE key = ? AND seq > ? ORDER BY seq"""
 _ANCHORS = "SELECT CAST(line AS BLOB) FROM anchors ORDER BY number DESC LIMIT ?"
 _OPEN = """SELECT key, v, resource, etag, seq, head, body FROM cases WHERE open AND key > :last
+    ORDER BY key LIMIT :page"""
+_KNOWN = "SELECT key, resource FROM cases WHERE key > :last ORDER BY key LIMIT :page"
+_DUE = """SELECT key, v, resource, etag, seq, head, body FROM cases INDEXED BY cases_due
+    WHERE due <= :now AND key > :last
     ORDER BY key LIMIT :page"""
 # Keys with records are found by jumping from one to the next; a case may lack its records, and records their case.
 _CHAINS = """WITH RECURSIVE
@@ -99,6 +105,10 @@ class SqliteStore:
         with self._writing() as db:
             if (found := db.execute("PRAGMA user_version").fetchone()[0]) > V:
                 raise Held(f"the store is of version {found}, this program knows {V}: nothing is touched")
+            columns = {row[1] for row in db.execute("PRAGMA table_info(cases)")}
+            if columns and "due" not in columns:        # a file of before there was one: everything open is due once
+                db.execute("ALTER TABLE cases ADD COLUMN due REAL")
+                db.execute("UPDATE cases SET due = 0 WHERE open")
             for statement in _SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {V}")
@@ -175,21 +185,26 @@ class SqliteStore:
 
     async def open_cases(self) -> AsyncIterator[Case]:
         async for _, *row in self._pages(_OPEN):
-            try:
-                yield _case(*row)
-            except (Held, Malformed) as error:      # one bad row hides no other, nor itself
-                yield Case(ResourceId(row[1]), stuck=str(error))
+            yield _readable(*row)
 
-    async def chains(self) -> AsyncIterator[Chain]:
+    async def known(self) -> AsyncIterator[ResourceId]:
+        async for _, resource in self._pages(_KNOWN):
+            yield ResourceId(resource)
+
+    async def due(self) -> AsyncIterator[Case]:
+        async for _, *row in self._pages(_DUE):
+            yield _readable(*row)
+
+    async def chains(self, since: datetime | None = None) -> AsyncIterator[Chain]:
         async for _, resource, seq, head in self._pages(_CHAINS):
             yield Chain(ResourceId(resource), seq, head)
 
     async def _pages(self, query: str) -> AsyncIterator[tuple[Any, ...]]:
         """All rows of `query` by their key, which comes first; the lock is free between pages."""
-        last = ""
+        last, now = "", self._clock().timestamp()
         while True:
             with self._reading() as db:
-                rows = db.execute(query, {"last": last, "page": PAGE}).fetchall()
+                rows = db.execute(query, {"last": last, "page": PAGE, "now": now}).fetchall()
             for row in rows:
                 yield row
             if len(rows) < PAGE:
@@ -209,8 +224,8 @@ class SqliteStore:
         db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)",
                        [(key, one.seq, V, case.resource, one.hash, one.body) for one in stored])
         case = recorded(case, stored, records, self._tells)
-        db.execute("INSERT OR REPLACE INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                   (key, V, case.resource, int(case.etag), case.seq, case.head, is_open(case), case_body(case)))
+        db.execute("INSERT OR REPLACE INTO cases VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                   (key, V, case.resource, int(case.etag), case.seq, case.head, is_open(case), case_body(case), due_at(case)))
         return case
 
     # looks
@@ -299,6 +314,14 @@ class SqliteStore:
 
 def _case(v: int, resource: str, etag: int, seq: int, head: str, body: bytes) -> Case:
     return case_of(v, resource, str(etag), seq, head, body)
+
+
+def _readable(*row: Any) -> Case:
+    """The case, or one that says why it cannot be read: one bad row hides no other, nor itself."""
+    try:
+        return _case(*row)
+    except (Held, Malformed) as error:
+        return Case(ResourceId(row[1]), stuck=str(error))
 
 
 def _waiting(db: sqlite3.Connection, key: str, resource: ResourceId) -> Waiting | None:

@@ -73,9 +73,9 @@ class Tables:
         answers = await self._account.ask(lambda: self._table(table).submit_transaction(written))
         return [str(answer["etag"]) for answer in answers]
 
-    async def put(self, table: str, row: dict[str, Any]) -> None:
-        """Whatever stands there now."""
-        await self._account.ask(lambda: self._table(table).upsert_entity(row, mode=UpdateMode.REPLACE))
+    async def merge(self, table: str, row: dict[str, Any]) -> None:
+        """Over whatever stands there now; its other fields stay."""
+        await self._account.ask(lambda: self._table(table).upsert_entity(row, mode=UpdateMode.MERGE))
 
     async def change(self, table: str, row: Row, **fields: Any) -> None:
         """Some fields of a row, or nothing if it was written meanwhile."""

@@ -57,9 +57,10 @@ class Scale:
     cases: int
     rejects: int
     turns: int          # of each of eight writers
+    steps: int          # of a random walk
 
 
-SCALES = {"sqlite": Scale(0.1, 450, 300, 12), "azurite": Scale(1.0, 40, 130, 4)}
+SCALES = {"sqlite": Scale(0.1, 450, 300, 12, 300), "azurite": Scale(1.0, 40, 130, 4, 60)}
 OPENERS: dict[str, Opener] = {"sqlite": sqlite, "azurite": azurite}
 
 

@@ -77,7 +77,7 @@ async def alter(store: AzureStore, row: str, table: str = "cases", resource: Res
     """Somebody else writes into a row: exactly these fields are changed."""
     found = await store._tables.get(table, chain_key(resource), row)
     assert found is not None
-    await store._tables.put(table, {**found, **fields})
+    await store._tables.merge(table, {**found, **fields})
 
 
 # Answers that are lost
@@ -302,13 +302,13 @@ async def test_damaged_state_fails_closed(store: AzureStore, reopen: Any) -> Non
     assert len(await store.records(HOME)) == 2
     await store.take("blast", 5, 60)
     (row,) = [one async for one in store._tables.query("budgets", "RowKey eq @row", row="budget")]
-    await store._tables.put("budgets", {**row, "body": "{"})
+    await store._tables.merge("budgets", {**row, "body": "{"})
     with pytest.raises(Malformed):
         await reopen().take("blast", 5, 60)
     moved = await store._tables.get("cases", chain_key(ACCOUNT), "case")
     other = ResourceId(f"{ACCOUNT}2")
     assert moved is not None
-    await store._tables.put("cases", {**moved, "PartitionKey": chain_key(other)})
+    await store._tables.merge("cases", {**moved, "PartitionKey": chain_key(other)})
     with pytest.raises(Malformed):
         await store.load(other)
 
@@ -442,14 +442,50 @@ async def test_a_budget_that_another_gave_back_to_is_not_refused(store: AzureSto
 
 async def alter_index(store: AzureStore, **fields: Any) -> None:
     (row,) = [row async for row in store._tables.query("open", "RowKey ge @any", any="")]
-    await store._tables.put("open", {**row, **fields})
+    await store._tables.merge("open", {**row, **fields})
 
 
 # What it costs
 
+async def test_what_is_merely_open_costs_tend_nothing(account: Account, store: AzureStore, reopen: Any, clock: Any) -> None:
+    """Cases with findings and no due: one query of the index, whose rows lead to none of them."""
+    for number in range(30):
+        await store.commit(Case(ResourceId(f"{ACCOUNT}{number}"), findings=frozenset({("a", "b")})), RECORD)
+    soon = await store.commit(Case(ACCOUNT, due=clock.now), RECORD)
+    clock.forward(700)
+    await reopen().nudge()
+    account.requests.clear()
+    assert [case async for case in reopen().due()] == [soon]
+    await reopen().nudge()
+    assert [one.partition("(")[0] for one in account.requests] == ["GET open", "GET cases"] * 2
+
+
+async def test_an_anchor_reads_what_moved_and_once_an_hour_everything(
+        account: Account, store: AzureStore, clock: Any) -> None:
+    names = [ResourceId(f"{ACCOUNT}{number}") for number in range(13)]
+    for name in names:
+        await store.commit(Case(name, stuck="x"), RECORD)
+    lines = list[dict[str, Any]]()
+    for number in range(1, 15):
+        clock.forward(300)
+        if number > 1:
+            await store.send(Look(names[number - 2], "event"))
+            case, look = await store.load(names[number - 2])
+            await store.commit(case, RECORD, answered=look)
+        account.requests.clear()
+        lines.append(json.loads(await audit.anchor(store, clock.now)))
+        walked = [one for one in account.requests if one.startswith("GET cases()")]
+        await store.nudge()
+        if number % audit.WHOLE != 1 and number > 4:
+            assert len(walked) <= 8, "those of the last fifteen minutes, and our own"
+    assert {line["heads"] for line in lines[1:]} == {14}
+    moved = [[ResourceId(one[0]) for one in line["moved"] if one[0] != HOME] for line in lines]
+    assert [sorted(line) for line in moved] == [sorted(names), *([name] for name in names[:13])]
+    assert (await audit.verify_store(store)).ok
+
 async def test_an_event_is_one_query_and_one_batch(account: Account, store: AzureStore) -> None:
     await store.send(EVENT)
-    assert [one.partition("(")[0] for one in account.requests] == ["GET cases", "PUT open", "POST $batch", "POST messages"]
+    assert [one.partition("(")[0] for one in account.requests] == ["GET cases", "PATCH open", "POST $batch", "POST messages"]
     account.requests.clear()
     assert not await store.early(ACCOUNT)
     case, look = await store.load(ACCOUNT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,8 @@ from guardrail.chain import ZERO, follow
 from guardrail.errors import Stale
 from guardrail.ids import ResourceId
 from guardrail.paths import ABSENT
-from guardrail.stores import CHANGES, HOME, REJECTS, Rules, Store, Waiting, empty, join
-from guardrail.values import Action, Approval, Case, Change, Edit, Look, Plan, Record
+from guardrail.stores import CHANGES, HOME, REJECTS, Rules, Store, Waiting, empty, join, rows
+from guardrail.values import Action, Approval, Case, Change, Edit, Look, Plan, Record, Wish
 
 pytestmark = pytest.mark.anyio
 
@@ -77,6 +78,7 @@ async def test_what_people_are_told_waits_in_its_case_until_it_is_taken_out(reop
 PLAN = Plan(ACCOUNT, "one life", "fix", (Edit("a", ABSENT, {"x": 1}), Edit("b", "Enabled", ABSENT)), ("c",))
 APPROVAL = Approval("approver", AT, PLAN.hash, "policy", "1.0")
 ACTION = Action("act-4f7c21d09b3e", PLAN, "approved", "approve", AT, ("someone",), approvals=(APPROVAL,), expires=AT)
+WISH = Wish("undo", "oncall", AT, "why")
 FULL = Case(
     ACCOUNT, findings=frozenset({("storage-sftp", "properties.isSftpEnabled"), ("storage-keys", "?")}),
     good={"": {"properties": {"a": None, "b": [1, 2.5, True]}}, "+diagnosticSettings": [{"name": "logs"}]},
@@ -236,6 +238,67 @@ async def test_all_open_cases_and_chains_are_found_however_many(store: Store, sc
     chains = await every(store.chains())
     assert {chain.resource for chain in chains} == names
     assert len(chains) == scale.cases
+
+
+@pytest.mark.parametrize(("case", "after_s"), [
+    (Case(ACCOUNT, due=AT), 0), (Case(ACCOUNT, due=AT + timedelta(minutes=20), findings=frozenset({("a", "b")})), 1200),
+    (Case(ACCOUNT, outbox=(1,), stuck="x"), 0), (Case(ACCOUNT, wishes=(WISH,), due=AT + timedelta(hours=1)), 0),
+    (Case(ACCOUNT, findings=frozenset({("a", "b")})), None), (Case(ACCOUNT, due=AT, stuck="x"), None)])
+async def test_a_case_is_due_from_when_it_says(
+        store: Store, reopen: Open, clock: Any, case: Case, after_s: int | None) -> None:
+    kept = await store.commit(case)
+    for now in range(0, 2400, 600):
+        is_due = after_s is not None and now >= after_s
+        assert await every(reopen().due()) == [kept] * is_due
+        await reopen().nudge()
+        clock.forward(600)
+    await store.commit(Case(ACCOUNT, etag=kept.etag, findings=case.findings))
+    assert await every(reopen().due()) == []
+
+
+async def test_every_resource_with_a_case_is_known_also_a_clean_one(store: Store, reopen: Open) -> None:
+    await store.commit(Case(VAULT))
+    await store.commit(Case(ACCOUNT, stuck="x"), record())
+    await store.send(event())
+    known = await every(store.known())
+    assert set(known) == {ACCOUNT, VAULT} and known == await every(reopen().known())
+
+
+@pytest.mark.threat("I4", "R32")
+async def test_whatever_happens_the_due_and_waiting_ones_are_found(store: Store, reopen: Open, clock: Any, scale: Any) -> None:
+    """Three workers, each with its own memory of what it last saw, at random: none makes another miss anything."""
+    dice = random.Random(7)
+    workers = [store, reopen(), reopen()]
+    names = [ResourceId(f"{ACCOUNT}{number}") for number in range(3)]
+    for _ in range(scale.steps):
+        worker, name = dice.choice(workers), dice.choice(names)
+        what = dice.choice(("send", "answer", "commit", "commit", "nudge", "time"))
+        if what == "send":
+            await worker.send(Look(name, dice.choice(("event", "due", "person"))), dice.choice((0, 30, 900)))
+        elif what == "nudge":
+            await worker.nudge()
+        elif what == "time":
+            clock.forward(dice.choice((1, 61, 400, 1300)))
+        else:
+            case, look = await worker.load(name)
+            at = dice.choice((None, -1, 30, 700, 3600))
+            due_at = None if at is None else clock.now + timedelta(seconds=at)
+            case = replace(case, due=due_at, stuck=dice.choice(("", "", "x")), outbox=dice.choice(((), (), (1,))),
+                           findings=dice.choice((frozenset(), frozenset({("a", "b")}))))
+            await worker.commit(case, answered=look if what == "answer" else None)
+        other = reopen()
+        found = [await other.load(one) for one in names]
+        waiting = {look.resource for _, look in found if look}
+        times = {case.resource: rows.due_at(case) for case, _ in found}
+        now = clock.now.timestamp()
+        assert {case.resource for case in await every(other.due())} - waiting == {
+            one for one, at in times.items() if at is not None and at <= now} - waiting
+        assert {case.resource for case in await every(other.open_cases())} == {
+            case.resource for case, _ in found if rows.is_open(case)}
+        assert {look.resource for look in await due(other)} <= waiting
+        clock.forward(7200)         # all that waits is due by then
+        assert {look.resource for look in await due(other)} == waiting
+        clock.forward(-7200)
 
 
 # Looks

@@ -298,3 +298,16 @@ async def test_threads_share_one_store(store: SqliteStore) -> None:
 
     got = await asyncio.gather(*(asyncio.to_thread(asyncio.run, take()) for _ in range(4)))
     assert sum(got) == 50
+
+
+async def test_a_file_without_the_column_of_dues_gets_it(path: Path) -> None:
+    """Whatever was open is looked through once."""
+    with closing(SqliteStore(path, lambda: AT)) as store:
+        kept = await store.commit(Case(ACCOUNT, due=AT), RECORD)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP INDEX cases_due")
+        db.execute("ALTER TABLE cases DROP COLUMN due")
+    for _ in range(2):
+        with closing(SqliteStore(path, lambda: AT)) as store:
+            assert [case async for case in store.due()] == [kept]
+            assert [one.seq for one in await store.records(ACCOUNT)] == [1]
