@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detectors import CONTROLS as CONTROLS
 from guardrail import events, ids, logs, own, policy, policy_file
@@ -22,6 +22,9 @@ from guardrail.stores import Store
 from guardrail.turn import Engine
 from guardrail.values import Case, Change, Look, Record
 from remediators import TYPES as TYPES
+
+if TYPE_CHECKING:
+    from guardrail.letters import Letters
 
 ROOT = Path(__file__).resolve().parent.parent
 MESSAGE_BYTES = 8 * 1024
@@ -38,8 +41,8 @@ def now() -> datetime:
 class Guardrail:
     """What the functions, the console and the CLI call. `engine` and `store` are there for those who only read."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        self.settings, self.engine = settings, engine
+    def __init__(self, settings: Settings, engine: Engine, letters: Letters | None = None) -> None:
+        self.settings, self.engine, self.letters = settings, engine, letters
         self.store: Store = engine.store
         self._failures: dict[str, int] = {}
 
@@ -118,7 +121,10 @@ class Guardrail:
     async def _tend(self) -> list[Case]:
         from guardrail.tend import tend
 
-        return await tend(self.engine)
+        cases = await tend(self.engine)
+        if self.letters is not None:
+            await self.letters.again(self.store, self.intake)
+        return cases
 
     async def _tell(self, cases: Sequence[Case]) -> None:
         """After everything else, for receivers may be slow."""
@@ -205,7 +211,17 @@ def build(settings: Settings, *, store: Store | None = None, clock: Callable[[],
         ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
         types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions,
         group=settings.group, principals=settings.principals)
-    return Guardrail(settings, engine)
+    return Guardrail(settings, engine, _letters(settings, credential, transport))
+
+
+def _letters(settings: Settings, credential: Any, transport: Any) -> Letters | None:
+    """What could not be delivered; without a queue, only what Event Grid left in a container."""
+    if not (settings.dead_letters or settings.has_tables):
+        return None
+    from guardrail.letters import Letters
+    from guardrail.stores.account import Account
+
+    return Letters(Account(credential, transport), settings.dead_letters, settings.queue if settings.has_tables else "")
 
 
 def load_policy(name: str) -> policy.Policy:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from guardrail import home
 from guardrail import policy as policies
 from guardrail.authorize import Person, authorize
 from guardrail.errors import Refused, Stale
@@ -20,10 +21,12 @@ from guardrail.policy_schema import Exemption, Freeze
 from guardrail.refusals import attempt
 from guardrail.stores import HOME
 from guardrail.turn import Engine
-from guardrail.values import Record
+from guardrail.values import Case, Record
 
 LADDER: tuple[Switch, ...] = ("report", "approve", "policy")
 CONFIRM_WITHIN = timedelta(hours=1)
+REMIND = (14, 3, 1)                     # days before an exemption ends
+REMINDED = "reminded"                   # the name under which the installation keeps which of them were told
 
 
 async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rules:
@@ -165,6 +168,29 @@ async def expire(engine: Engine) -> Rules:
     records = [_record(engine, "guardrail", "exemption.expired", exemption_id=one.id, control=one.control, scope=one.scope)
                for one in ended]
     return await engine.set_rules(kept, *records)
+
+
+async def remind(engine: Engine) -> None:
+    """Records 14, 3 and 1 days before an exemption ends that it will, each once; the policy's too. For tend."""
+    now = engine.clock()
+    ending = {one.id: one for one in (*engine.policy.exemptions, *(await engine.rules()).exemptions)
+              if now < one.until <= now + timedelta(days=REMIND[0])}
+    if not ending:
+        return
+    days = {id: min(day for day in REMIND if one.until - now <= timedelta(days=day)) for id, one in ending.items()}
+    known = await home.recall(engine, REMINDED)
+    if all(known.get(id, REMIND[0] + 1) <= day for id, day in days.items()):
+        return
+
+    def change(case: Case) -> tuple[Case, list[Record]]:
+        told = case.good.get(REMINDED, {})
+        records = [
+            _record(engine, "guardrail", "exemption.expiring", exemption_id=id, control=one.control, scope=one.scope,
+                    reason=one.reason, owner=one.owner, until=one.until, days=days[id])
+            for id, one in ending.items() if days[id] < told.get(id, REMIND[0] + 1)]
+        return home.with_kept(case, **{REMINDED: days}), records
+
+    await home.keep(engine, change)
 
 
 def _waits(one: Pending, now: datetime) -> bool:

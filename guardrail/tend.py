@@ -23,6 +23,7 @@ async def tend(engine: Engine) -> list[Case]:
     """
     now = engine.clock()
     await switches.expire(engine)
+    await switches.remind(engine)
     await _tell_skew(engine, now)
     asked, untold = False, list[Case]()
     async for case in engine.store.due():

@@ -24,7 +24,7 @@ class Bodies:
     """Compressed bodies by their hash, written before the row that names them, never changed."""
 
     def __init__(self, account: Account, container: str) -> None:
-        self._account, self._blobs = account, _container(account, container)
+        self._account, self._blobs = account, container_of(account, container)
 
     async def put(self, hash: str, body: bytes) -> None:
         try:
@@ -47,7 +47,7 @@ class Anchors:
     """Anchor lines in append blobs: number n is line (n - 1) % DAILY of blob (n - 1) // DAILY."""
 
     def __init__(self, account: Account, container: str) -> None:
-        self._account, self._blobs = account, _container(account, container)
+        self._account, self._blobs = account, container_of(account, container)
 
     async def lines(self, last: int = 0) -> Sequence[bytes]:
         found = list[bytes]()
@@ -95,7 +95,7 @@ class Anchors:
         return await self._account.ask(lambda: _read(self._blobs, name))
 
 
-def _container(account: Account, url: str) -> ContainerClient:
+def container_of(account: Account, url: str) -> ContainerClient:
     made: Any = ContainerClient         # its stubs say none of the pipeline's options
     client: ContainerClient = made.from_container_url(
         url, max_single_put_size=BLOCK_BYTES, max_block_size=BLOCK_BYTES, **account.options(url))

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from detectors import CONTROLS
 from guardrail import below, missed, own, roles, sweep
 from guardrail.errors import Throttled
 from guardrail.ids import ResourceId, fold
+from guardrail.policy_schema import Exemption
 from guardrail.stores import HOME
 from guardrail.sweep import is_under_way
 from remediators import TYPES
@@ -498,3 +500,41 @@ async def test_without_a_list_of_those_we_know_nobody_is_a_stranger(tmp_path: Pa
         assigned(here, OURS, STRANGER, OWNER, 1)
         await here.guardrail.sweep()
         assert await count(here, "own.reached") == 0
+
+
+# Exemptions that end
+
+async def test_an_exemption_that_ends_is_told_of_three_times(tmp_path: Path) -> None:
+    """The policy's and one that people set: 14, 3 and 1 days before, each once, whoever runs; none after its end."""
+    until = "2026-12-24T19:00:00Z"
+    policy = REPORT + (f"exemptions: [{{control: storage-https-only, scope: {GROUP}, reason: migration, owner: ml-engineer,"
+                       f" until: {until}}}]\n")
+    async with world(tmp_path, policy) as here:
+        until_at = datetime.fromisoformat(until)
+        mine = Exemption("storage-sftp", named(1), "a test", "ml-engineer", until_at - timedelta(days=2))
+        await here.rules(exemptions=(mine,))
+        told = list[tuple[int, str, int]]()
+        for day in range(33):
+            if day == 20:
+                await restart(here, policy)
+            for _ in range(2):
+                await here.guardrail.tend()
+            for record in await here.records(HOME):
+                detail = record["detail"]
+                if record["event"] == "exemption.expiring" and (one := (detail["control"], detail["days"])) not in [
+                        (control, days) for _, control, days in told]:
+                    told.append((day, *one))
+            here.clock.forward(24 * HOUR)
+        assert told == [(14, "storage-sftp", 14), (16, "storage-https-only", 14), (25, "storage-sftp", 3),
+                        (27, "storage-https-only", 3), (27, "storage-sftp", 1), (29, "storage-https-only", 1)]
+        assert await count(here, "exemption.expiring") == 6
+
+
+async def test_a_short_exemption_is_told_of_as_it_stands(tmp_path: Path) -> None:
+    """Two days are left when it is set: one reminder, of the three days, and one a day before."""
+    async with world(tmp_path) as here:
+        until = here.clock.now + timedelta(days=2)
+        await here.rules(exemptions=(Exemption("storage-sftp", named(1), "a test", "ml-engineer", until),))
+        await here.forward(3 * 24 * HOUR, step=6 * HOUR)
+        days = [one["detail"]["days"] for one in await here.records(HOME) if one["event"] == "exemption.expiring"]
+        assert days == [3, 1]
