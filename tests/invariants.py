@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,10 +13,10 @@ from urllib.parse import unquote
 
 import recorded
 from detectors import CONTROLS
-from guardrail import audit, plans, policy
+from guardrail import audit, plans, policy, rights
 from guardrail.documents import Document
 from guardrail.errors import Unsafe
-from guardrail.ids import ResourceId
+from guardrail.ids import ResourceId, fold
 from guardrail.ids import type_of as type_name
 from guardrail.paths import ABSENT, Path, get, parse, same, show, under
 from guardrail.proof import prove
@@ -183,10 +183,17 @@ class Trial(Evening):
                 continue
             graph = line.path.endswith("/Microsoft.ResourceGraph/resources")
             known = root_of(line.path) in self.ids and (line.method != "GET" or line.api_version in versions)
-            if not graph and not known:
+            if not graph and not known and not self.sweeps(line, versions):
                 yield f"{line.method} {line.path} {line.api_version}"
             if line.method == "GET" and set(line.query) != {"api-version"}:
                 yield f"{line.path} with {line.query}"
+
+    def sweeps(self, line: Exchange, versions: Collection[str]) -> bool:
+        """Whether it is a read of the sweep's: our rights in a group that holds one of ours, or the list that one is in."""
+        above, is_rights, _ = line.path.partition("/providers/Microsoft.Authorization/permissions")
+        holds = any(fold(id).startswith(f"{fold(ResourceId(above))}/") for id in self.ids)
+        version = line.api_version == rights.VERSION if is_rights else line.api_version in versions
+        return line.method == "GET" and holds and version and (bool(is_rights) or above.count("/") > 8)
 
     def paths_of_states(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         """13: the records of an action are a path of the table, without gaps."""
