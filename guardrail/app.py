@@ -211,17 +211,17 @@ def build(settings: Settings, *, store: Store | None = None, clock: Callable[[],
         ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
         types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions,
         group=settings.group, principals=settings.principals)
-    return Guardrail(settings, engine, _letters(settings, credential, transport))
+    return Guardrail(settings, engine, _letters(settings, clock, credential, transport))
 
 
-def _letters(settings: Settings, credential: Any, transport: Any) -> Letters | None:
+def _letters(settings: Settings, clock: Callable[[], datetime], credential: Any, transport: Any) -> Letters | None:
     """What could not be delivered; without a queue, only what Event Grid left in a container."""
     if not (settings.dead_letters or settings.has_tables):
         return None
     from guardrail.letters import Letters
     from guardrail.stores.account import Account
 
-    return Letters(Account(credential, transport), settings.dead_letters, settings.queue if settings.has_tables else "")
+    return Letters(Account(credential, transport, clock), settings.dead_letters, settings.queue if settings.has_tables else "")
 
 
 def load_policy(name: str) -> policy.Policy:

@@ -87,6 +87,12 @@ KINDS: Mapping[str, Kind] = {
     "permission.lost": Kind(
         "permission.lost", "Permission lost: {missing}", "At {scope}. What needs it is neither read nor mended.",
         "Grant it again.", "high"),
+    "own.changed": Kind(
+        "own.changed", "Somebody changed the guardrail itself", "{operation} on {resource}, by {by} at {at}.",
+        "Find out who and why: whoever changes our apps or their storage acts as the guardrail.", "critical"),
+    "own.reached": Kind(
+        "own.reached", "A stranger may reach our storage", "{principal} holds the role {role} at {scope}.",
+        "Take the role away, or name the principal in GUARDRAIL_PRINCIPALS.", "critical"),
     "path.broken": Kind(
         "path.broken", "The event path is broken: {hop}",
         "Since {at} changes may arrive late or never; the hourly sweep still looks.", "Mend that hop.", "critical",

@@ -106,7 +106,8 @@ async def _finish(engine: Engine, at: Cursor) -> None:
         case, path = missed.finish(engine, at.missed, case)
         case, lost = rights.finish(engine, at.lost, frozenset(at.unasked), case)
         case, reached = own.finish(engine, at.strangers, case) if at.strangers is not None else (case, [])
-        return replace(home.with_kept(case, **{KEPT: {}, breakers.KNOWN: at.known}), due=None), [finished, *path, *lost, *reached]
+        case = home.with_kept(case, **{KEPT: {}, breakers.KNOWN: at.known})
+        return replace(case, due=None), [finished, *path, *lost, *reached]
 
     await home.keep(engine, end)
 

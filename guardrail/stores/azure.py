@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
@@ -19,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from azure.core.pipeline.transport import AsyncHttpTransport
-from azure.storage.queue.aio import QueueClient
 
 from guardrail.errors import Held, Malformed, Stale, StoreDown
 from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
-from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, rows, window
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, after, empty, rows, window
 from guardrail.stores.account import PATIENCE_S, Account, Refused
 from guardrail.stores.index import AT_ONCE, KNOWN_FOR_S, OPEN, Index
+from guardrail.stores.nudges import Nudges
 from guardrail.stores.partitions import CASES, GUESSES, Partitions, Rows, Seen, look_row
 from guardrail.stores.tables import TRIES, Tables, etag_of, spread
 from guardrail.values import Case, Look, Record, to_json
@@ -35,10 +34,9 @@ from guardrail.values import Case, Look, Record, to_json
 if TYPE_CHECKING:
     from guardrail.stores.blobs import Anchors
 
-BUDGETS, QUEUE = "budgets", "looks"         # and CASES, OPEN
+BUDGETS = "budgets"         # and CASES, OPEN
 LATE_S = 120                # after which a message counts as lost
 LATE = "( look le @late and nudged le @late ) or due le @late"      # blanks, for the SDK finds names by them
-HIDDEN_S = 7 * 24 * 3600    # a queue's message stays hidden at most so long
 EARLY_S = 1.0
 AHEAD_S = 10.0              # a message that is hidden so long may be sent beside the rows that it is about
 
@@ -55,8 +53,7 @@ class AzureStore:
         self._home, self._clock, self._anchors_at = home, clock, anchors
         self._account = Account(credential, transport, clock, patience_s)
         self._tables = Tables(tables, self._account, bodies)
-        made: Any = QueueClient         # its stubs say none of the pipeline's options
-        self._queue: QueueClient = made(queues, QUEUE, **self._account.options(queues))
+        self._nudges = Nudges(self._account, queues)
         self._parts = Partitions(self._tables, tells)
         self._index = Index(self._tables, self._parts)
         self._taken = dict[str, tuple[str, list[float]]]()
@@ -71,8 +68,7 @@ class AzureStore:
         """Tables and queue, for a local run: in Azure infra/ makes them."""
         for name in (CASES, OPEN, BUDGETS):
             await self._tables.create(name)
-        with suppress(Refused):
-            await self._account.ask(self._queue.create_queue)
+        await self._nudges.create()
 
     def close(self) -> None:
         """Nothing to do: transport and credential are their owner's."""
@@ -102,11 +98,12 @@ class AzureStore:
         elif seen is None or seen.etag != was:
             seen = Seen(etag=was)
         case, entities = self._parts.committed(key, case, records, by)
-        due, waits = None, answered is None or again_s is not None
+        next_look, due = seen.due if answered is None or again_s is not None else None, None
+        if again_s is not None and next_look is None:
+            next_look = now + again_s
+            await self._index.note_look(key, case.resource, seen, next_look, now)
         if rows.is_open(case):
-            due = await self._index.note_case(key, case.resource, seen, rows.due_at(case), waits, now)
-        elif again_s is not None and seen.due is None:
-            await self._index.note_look(key, case.resource, seen, now + again_s, now)
+            due = await self._index.note_case(key, case.resource, seen, rows.due_at(case), next_look, now)
         entities[0] |= {} if due is None else {"due": due}      # what the index row is known to name
         for turn in TRIES:
             await spread(turn)
@@ -115,7 +112,9 @@ class AzureStore:
             wait_s = waiting.due - now if waiting and waiting.due is not None else None
             batch = [(entities[0], was), *((one, "") for one in entities[1:]), *looks]
             try:
-                etags = await self._write_and_tell(batch, case.resource, wait_s)
+                write = self._tables.write(CASES, batch)
+                is_ahead = wait_s is not None and wait_s >= AHEAD_S
+                etags = await (self._nudges.beside(write, case.resource, wait_s or 0) if is_ahead else write)
             except Refused:
                 row, look = await self._parts.both(key)
                 if row is None or row.get("by") != by:
@@ -131,21 +130,9 @@ class AzureStore:
                 look_etag=etags[-1] if waiting else seen.look_etag))
             if wait_s is not None and wait_s < AHEAD_S:     # joined meanwhile, its message used up; or soon again
                 with suppress(StoreDown):
-                    await self._message(case.resource, wait_s)
+                    await self._nudges.send(case.resource, wait_s)
             return replace(case, etag=etags[0])
         raise StoreDown(f"{case.resource}: others write faster")
-
-    async def _write_and_tell(self, batch: Sequence[tuple[Any, str]], resource: ResourceId, wait_s: float | None) -> list[str]:
-        """The batch, and beside it the message for a look that is due later: it may come for nothing, and may fail."""
-        write = self._tables.write(CASES, batch)
-        if wait_s is None or wait_s < AHEAD_S:
-            return await write
-        told = asyncio.ensure_future(self._message(resource, wait_s))
-        try:
-            return await write
-        finally:
-            with suppress(StoreDown):
-                await told
 
     async def records(self, resource: ResourceId, after: int = 0) -> Sequence[StoredRecord]:
         found = list[StoredRecord]()
@@ -236,7 +223,7 @@ class AzureStore:
             raise StoreDown(f"{look.resource}: others write faster")
         # while a look waits there is a message; while it is due, somebody has it in hand, and may be putting it back
         if before is None or due < before or before <= now < due:
-            await self._message(look.resource, due - now)
+            await self._nudges.send(look.resource, due - now)
 
     async def early(self, resource: ResourceId) -> bool:
         """What was read for it serves the load that follows."""
@@ -244,7 +231,7 @@ class AzureStore:
         found = await self._parts.both(key)
         seen = await self._parts.see(key, resource, found[1], found[0])
         if seen.due is not None and seen.due > now + EARLY_S:
-            await self._message(resource, seen.due - now)
+            await self._nudges.send(resource, seen.due - now)
             return True
         if len(self._ahead) >= AT_ONCE * 4:
             self._ahead.clear()
@@ -257,7 +244,7 @@ class AzureStore:
         async for row, case, waiting in self._index.led_to(LATE, late=now - LATE_S):
             due = waiting.due if waiting else None
             if due is not None and due <= now - LATE_S and row.get("nudged", 0.0) <= now - LATE_S:
-                await self._message(ResourceId(row["resource"]), 0)
+                await self._nudges.send(ResourceId(row["resource"]), 0)
                 await self._tables.change(OPEN, row, nudged=now)
             elif isinstance(case, Case):
                 await self._index.tidy(row, case, due, now)
@@ -373,7 +360,7 @@ class AzureStore:
                 case, _ = await self.load(self._home)
                 case, (first, *others) = self._parts.committed(key, case, records, by)
                 if case.outbox:
-                    await self._index.note_case(key, self._home, self._parts.seen[key], rows.due_at(case), True, self._now())
+                    await self._index.note_case(key, self._home, self._parts.seen[key], rows.due_at(case), None, self._now())
                 batch += [(first, case.etag), *((one, "") for one in others)]
             try:
                 await self._tables.write(CASES, batch)
@@ -387,13 +374,6 @@ class AzureStore:
 
     def _now(self) -> float:
         return self._clock().timestamp()
-
-    # messages, anchors
-
-    async def _message(self, resource: ResourceId, delay_s: float) -> None:
-        text = b64encode(to_json({"v": 1, "resource": resource})).decode()
-        hidden_s = min(max(0, math.ceil(delay_s)), HIDDEN_S)
-        await self._account.ask(lambda: self._queue.send_message(text, visibility_timeout=hidden_s, time_to_live=-1))
 
     @property
     def _anchors(self) -> Anchors:

@@ -36,14 +36,14 @@ class Index:
             await self._tables.merge(OPEN, {**_row(key, resource, now), "look": look, "nudged": 0.0})
             seen.look_noted = (now, look)
 
-    async def note_case(self, key: str, resource: ResourceId, seen: Seen, due: float | None, waits: bool,
+    async def note_case(self, key: str, resource: ResourceId, seen: Seen, due: float | None, look: float | None,
                         now: float) -> float | None:
-        """Before an open case is written, unless a row leads to it in time, or a look that still `waits` does.
+        """Before an open case is written, unless a row leads to it in time: also for the `look` that will wait then.
 
         The time that the row is known to name, for the case's own row; None: the look alone leads there.
         """
-        has_row = seen.open or seen.due is not None
-        has_look = due is not None and waits and seen.due is not None and seen.due <= due
+        has_row = seen.open or seen.due is not None or look is not None
+        has_look = due is not None and look is not None and look <= due
         has_due = due is None or (seen.case_due is not None and seen.case_due <= due) or _leads(seen.due_noted, due, now)
         if not has_row or not (has_look or has_due):
             at = NEVER if due is None else due

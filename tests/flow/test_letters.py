@@ -61,7 +61,7 @@ def dead(id: str, **over: Any) -> dict[str, Any]:
 async def box(here: World, azurite: Azurite) -> AsyncIterator[Box]:
     account = azurite.account()
     connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(account.ca)), limit=0)
-    transport = Counting(account, session=aiohttp.ClientSession(connector=connector))
+    transport = Counting(account, here.clock, session=aiohttp.ClientSession(connector=connector))
     made: Any = ContainerClient
     blobs = made(account.blobs, "dead-letters", credential=Credential(), transport=transport,
                  max_single_put_size=500_000, max_block_size=500_000)
@@ -70,7 +70,8 @@ async def box(here: World, azurite: Azurite) -> AsyncIterator[Box]:
     events, poison = (queue(account.queues, name, credential=Credential(), transport=transport)
                       for name in ("events", "events-poison"))
     await events.create_queue()
-    here.guardrail.letters = Letters(Link(Credential(), transport, 0), f"{account.blobs}/dead-letters", account.queues)
+    link = Link(Credential(), transport, here.clock, 0)
+    here.guardrail.letters = Letters(link, f"{account.blobs}/dead-letters", account.queues)
     try:
         yield Box(account, blobs, events, poison)
     finally:

@@ -66,9 +66,9 @@ async def tables(folder: Path, azurite: Azurite, policy: str = ENFORCE) -> Async
 async def answer_messages(here: World, store: AzureStore) -> int:
     """Takes the visible messages from the queue as the Functions host would, and hands them to the worker."""
     count = 0
-    async for message in store._queue.receive_messages(visibility_timeout=30):
+    async for message in store._nudges._queue.receive_messages(visibility_timeout=30):
         await here.guardrail.nudged(b64decode(message.content))      # host.json: messageEncoding base64
-        await store._queue.delete_message(message)
+        await store._nudges._queue.delete_message(message)
         count += 1
     return count
 

@@ -67,9 +67,9 @@ async def opened(store: AzureStore) -> list[Case]:
 
 async def messages(store: AzureStore) -> list[Any]:
     """The visible ones, taken."""
-    found = [one async for one in store._queue.receive_messages(messages_per_page=32)]
+    found = [one async for one in store._nudges._queue.receive_messages(messages_per_page=32)]
     for one in found:
-        await store._queue.delete_message(one)
+        await store._nudges._queue.delete_message(one)
     return [json.loads(base64.b64decode(one.content)) for one in found]
 
 
@@ -336,10 +336,10 @@ async def test_a_flood_is_one_message_and_it_goes_back_until_the_look_is_due(sto
     for _ in range(20):
         await store.send(EVENT)
         clock.forward(0.1)
-    assert (await store._queue.get_queue_properties()).approximate_message_count == 1
+    assert (await store._nudges._queue.get_queue_properties()).approximate_message_count == 1
     assert await messages(store) == []      # hidden until the look is due
     assert await store.early(ACCOUNT)       # the message comes; meanwhile the look was put off
-    assert (await store._queue.get_queue_properties()).approximate_message_count == 2
+    assert (await store._nudges._queue.get_queue_properties()).approximate_message_count == 2
     clock.forward(10)
     assert not await store.early(ACCOUNT)
 
@@ -354,7 +354,7 @@ async def test_a_look_joined_in_hand_and_one_put_back_get_their_messages(store: 
     await store.commit(case, answered=look)
     assert len(await messages(store)) == 1
     await store.send(Look(ACCOUNT, "due"), 15)        # whoever had it in hand could not answer it
-    assert (await store._queue.get_queue_properties()).approximate_message_count == 1
+    assert (await store._nudges._queue.get_queue_properties()).approximate_message_count == 1
 
 
 @pytest.mark.threat("R29", "I4")
@@ -533,7 +533,7 @@ async def test_neither_a_redirect_nor_a_challenge_moves_the_token(tmp_path: Any,
         with pytest.raises(StoreDown):
             await store.load(ACCOUNT)
         with pytest.raises(StoreDown):
-            await store._message(ACCOUNT, 0)
+            await store._nudges.send(ACCOUNT, 0)
     finally:
         await transport.close()
         await runner.cleanup()

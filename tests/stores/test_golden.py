@@ -100,7 +100,7 @@ async def in_tables(release: str, at: datetime, _: Path, request: pytest.Fixture
         async def put(rows: Entities) -> None:
             for name, listed in rows.items():
                 for row in listed:
-                    await tables.put(name, dict(row))
+                    await tables.merge(name, dict(row))
 
         async def raise_v() -> None:
             rows = await dump()
