@@ -108,6 +108,7 @@ class Player:
     async def play(self, deliveries: Sequence[tuple[str, bytes]], documents_in: str) -> list[Played]:
         from cli import simulate, world
         from guardrail.settings import read as read_settings
+        from guardrail.signing import Keys, LocalKey
         from guardrail.stores.sqlite import SqliteStore
 
         self.simulator, _ = simulate.made(documents_in or str(world.GOOD), self.folder)
@@ -117,10 +118,10 @@ class Player:
             "IDENTITY_ENDPOINT": f"{url}/msi/token",
             "GUARDRAIL_CEILING": "enforce" if self.apply else "report", "GUARDRAIL_POLICY": self.policy}
         os.environ.update(IDENTITY_ENDPOINT=f"{url}/msi/token", IDENTITY_HEADER="replay")
-        store = SqliteStore(":memory:", self.clock, durable=False)
-        guardrail = app.build(read_settings(environment), store=store, clock=self.clock)
+        store, key = SqliteStore(":memory:", self.clock, durable=False), LocalKey()
+        guardrail = app.build(read_settings(environment), store=store, keys=Keys(key, key), clock=self.clock)
         try:
-            rules = await store.rules()
+            rules = await guardrail.engine.store.rules()
             await guardrail.engine.set_rules(type(rules)(switch="policy", generation=rules.generation))
             return [played for _, raw in deliveries for played in await self._delivery(guardrail, raw)]
         finally:

@@ -18,7 +18,9 @@ from guardrail.ids import ResourceId
 from guardrail.messages import TOLD
 from guardrail.paths import fold as fold_text
 from guardrail.settings import Settings
+from guardrail.signing import Key, Keys, LocalKey, VaultKey
 from guardrail.stores import Store
+from guardrail.stores.signed import SignedStore
 from guardrail.turn import Engine
 from guardrail.values import Case, Change, Look, Record
 from remediators import TYPES as TYPES
@@ -190,9 +192,9 @@ class Guardrail:
         self.store.close()
 
 
-def build(settings: Settings, *, store: Store | None = None, clock: Callable[[], datetime] = now,
-          budget: Callable[[], Any] | None = None) -> Guardrail:
-    """A Guardrail from its settings. Errors: ConfigError, before any event is looked at."""
+def build(settings: Settings, *, store: Store | None = None, keys: Keys | None = None,
+          clock: Callable[[], datetime] = now, budget: Callable[[], Any] | None = None) -> Guardrail:
+    """A Guardrail from its settings, or with `store` and `keys` instead of theirs. Errors: ConfigError, before any event."""
     from azure.core.pipeline.transport import AioHttpTransport
 
     from guardrail import channels
@@ -205,8 +207,11 @@ def build(settings: Settings, *, store: Store | None = None, clock: Callable[[],
     credential = _Credential()
     told = channels.connect(settings, credential)
     clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", credential, transport)
+    adopts = store is None and _is_older_than_its_key(settings)
+    keys = keys or keys_of(settings, credential, transport)
+    store = SignedStore(store or _unsigned(settings, clock, credential, transport), keys, clock, adopts=adopts)
     engine = Engine(
-        store=store or open_store(settings, clock, credential, transport), arm=Arm(clients, budget or Budget), policy=loaded,
+        store=store, keys=keys, arm=Arm(clients, budget or Budget), policy=loaded,
         channels=told, url=settings.url, is_simulated=settings.is_simulated,
         ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
         types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions,
@@ -232,8 +237,39 @@ def load_policy(name: str) -> policy.Policy:
     return loaded
 
 
-def open_store(settings: Settings, clock: Callable[[], datetime] = now, credential: Any = None,
-               transport: Any = None) -> Store:
+def open_store(settings: Settings, clock: Callable[[], datetime] = now) -> Store:
+    """The store of the settings, signed and verified, for who needs no more than that. Errors: ConfigError, StoreDown."""
+    adopts = _is_older_than_its_key(settings)
+    credential = _Credential()
+    keys = keys_of(settings, credential, None)
+    return SignedStore(_unsigned(settings, clock, credential, None), keys, clock, adopts=adopts)
+
+
+def keys_of(settings: Settings, credential: Any, transport: Any) -> Keys:
+    """Key Vault's where the settings name them, else one in a file beside the SQLite file. Errors: ConfigError."""
+    named = [settings.front_key, settings.hands_key]
+    local = LocalKey(_key_path(settings)) if not all(named) else None
+    front, hands = (local if local and not id else _vault_key(id, credential, transport) for id in named)
+    return Keys(front, hands, settings.part)
+
+
+def _vault_key(id: str, credential: Any, transport: Any) -> Key:
+    from azure.core.pipeline.transport import AioHttpTransport
+
+    return VaultKey(id, credential, transport or AioHttpTransport())
+
+
+def _key_path(settings: Settings) -> Path:
+    """Tables without a named key are an emulator's: see settings."""
+    return ROOT / (".run/emulator.key" if settings.has_tables else Path(settings.store).with_suffix(".key"))
+
+
+def _is_older_than_its_key(settings: Settings) -> bool:
+    """Whether a SQLite file stands there from before there were keys: its rows are taken as they are, once."""
+    return not settings.has_tables and (ROOT / settings.store).exists() and not _key_path(settings).exists()
+
+
+def _unsigned(settings: Settings, clock: Callable[[], datetime], credential: Any, transport: Any) -> Store:
     """SQLite, or Azure's tables and queue: then with `credential` and `transport`, which stay their owner's to close.
 
     Errors: ConfigError, StoreDown.
@@ -245,7 +281,7 @@ def open_store(settings: Settings, clock: Callable[[], datetime] = now, credenti
 
         try:
             return AzureStore(
-                settings.store, settings.queue, credential or _Credential(), transport or AioHttpTransport(), clock,
+                settings.store, settings.queue, credential, transport or AioHttpTransport(), clock,
                 anchors=settings.anchors, bodies=settings.bodies, tells=_tells(settings))
         except ValueError as error:     # a token goes over https only, so says the SDK
             raise ConfigError("app settings", "GUARDRAIL_STORE", settings.store, "write https addresses.") from error

@@ -41,6 +41,15 @@ def intent(case: Case, plan: Plan, now: datetime) -> str:
     return plan.intent if is_plain and len(recent) >= VOIDS else ""
 
 
+def chosen(action: Action) -> Action:
+    """For the plan that people approved: of a fix that a breaker held perhaps the isolation that it offered instead."""
+    if action.state != "approved" or not action.approvals:
+        return action
+    plan = action.approvals[-1].plan
+    action = replace(action, approvals=tuple(one for one in action.approvals if one.plan == plan))
+    return replace(action, plan=action.instead, instead=None) if action.instead and action.instead.hash == plan else action
+
+
 def approves_intent(action: Action, now: datetime) -> bool:
     """Whether everyone who approved it approved its intent, and within the hour."""
     return bool(action.approvals) and all(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 import guardrail
-from guardrail import asks, plans, switches
+from guardrail import asks, forged, plans, signing, switches
 from guardrail.authorize import Person, authorize
 from guardrail.errors import Refused, Stale, Unsafe
 from guardrail.ids import ResourceId, subscription, type_of
@@ -22,7 +22,7 @@ from guardrail.paths import ABSENT, fold
 from guardrail.policy_schema import Exemption
 from guardrail.refusals import MARGIN, attempt
 from guardrail.turn import Engine, Turn
-from guardrail.values import Action, Approval, Case, Edit, Kind, Look, Plan, ResourceType, State, Wish, digest
+from guardrail.values import Acceptance, Action, Approval, Case, Edit, Kind, Look, Plan, ResourceType, State, Wish, digest
 
 REST = timedelta(hours=24)                  # rejected and left open: asked again
 UNDO_EXPIRES = timedelta(hours=8)
@@ -40,16 +40,16 @@ async def approve(engine: Engine, resource: ResourceId, action_id: str, plan_has
         turn, asked = await deciding(engine, resource, action_id, who, approvers, plan_hash if intent else "")
         if intent and not asked.intent:
             raise Refused("intent", "only the plan can be approved: an intent is offered after three voids in a day")
-        asked = turn.chosen(asked, plan_hash)
-        if plan_hash not in (asked.plan.hash, asked.intent if intent else asked.plan.hash):
+        offered = asked.plan if asked.instead is None or plan_hash != asked.instead.hash else asked.instead
+        if plan_hash not in (offered.hash, asked.intent if intent else offered.hash):
             raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:8]} now, look at it again")
-    yes = Approval(who.object_id, turn.now, asked.plan.hash, engine.policy.hash, guardrail.__version__,
+    yes = Approval(who.object_id, turn.now, offered.hash, engine.policy.hash, guardrail.__version__,
                    intent=asked.intent if intent else "")
     asked = replace(asked, approvals=(*asked.approvals, yes))
     turn.by = who.object_id
-    if len(_people(asked)) < people_needed(turn, asked):
+    if len(people_of(asked)) < people_needed(turn, asked):
         turn.note("action.approved", action=asked, approvals=len(asked.approvals), needed=people_needed(turn, asked),
-                  plan_hash=asked.plan.hash, reason=reason, **_intent(yes))
+                  plan_hash=yes.plan, reason=reason, **_intent(yes))
         turn.case = replace(turn.case, asked=asked)
         await _commit(turn)
         return asked
@@ -187,32 +187,33 @@ async def accept(engine: Engine, resource: ResourceId, part: str, hash: str, who
         if fold(who.object_id) in {fold(actor) for actor in turn.case.actors}:
             raise Refused("four-eyes", "you changed this resource: other people must accept it")
     said = dict(turn.case.accepting)
-    first = said.pop(part, ("", ""))
+    first, mine = said.pop(part, None), Acceptance(who.object_id, turn.now, hash)
     turn.by = who.object_id
-    if first[0] == hash and fold(first[1]) != fold(who.object_id):
-        turn.note("baseline.accepted", part=part, hash=hash, by=[first[1], who.object_id], reason=reason)
-        turn.case = replace(turn.case, accepted=turn.case.accepted | {part}, accepting=said)
+    if first is not None and first.hash == hash and fold(first.by) != fold(mine.by):
+        turn.note("baseline.accepted", part=part, hash=hash, by=[first.by, mine.by], reason=reason)
+        turn.case = replace(turn.case, accepted={**turn.case.accepted, part: (first, mine)}, accepting=said)
     else:
-        turn.case = replace(turn.case, accepting={**said, part: (hash, who.object_id)})
+        turn.case = replace(turn.case, accepting={**said, part: mine})
     await _commit(turn)
     return turn.case
 
 
-def people_needed(turn: Turn, action: Action) -> int:
+def people_needed(turn: Turn, action: Action, *, in_freeze: bool = True) -> int:
     """How many people: two where nobody knows who drifted it, in a freeze, and for an undo or isolation in production.
 
-    Whoever asked for an undo or an isolation counts as one.
+    Whoever asked for an undo or an isolation counts as one. `in_freeze` False: as if there were none.
     """
     if action.asked_by:
         return 2 if turn.place.is_production else 1
-    unknown = not action.caused_by or any(one in UNKNOWN for one in action.caused_by)
-    frozen = any(one.start <= turn.now < one.until for one in (*turn.engine.policy.freezes, *turn.rules.freezes))
+    unknown = not action.caused_by or any(one in UNKNOWN for one in action.caused_by) or turn.case.distrusted is not None
+    frozen = in_freeze and any(one.start <= turn.now < one.until for one in (*turn.engine.policy.freezes, *turn.rules.freezes))
     return 2 if unknown or frozen else action.needs
 
 
-def _people(action: Action) -> set[str]:
+def people_of(action: Action) -> set[str]:
+    """Who asked for it, and who said yes to the plan that the last yes was for."""
     asked = {fold(action.asked_by)} if action.asked_by else set()
-    return {fold(one.by) for one in action.approvals} | asked
+    return {fold(one.by) for one in action.approvals if one.plan == action.approvals[-1].plan} | asked
 
 
 async def _waiting(engine: Engine, resource: ResourceId, action_id: str, who: Person, verb: str,
@@ -246,8 +247,8 @@ async def _let_act(turn: Turn, asked: Action, reason: str) -> Action:
         raise Refused("busy", f"{acting.id} is {acting.state} on this resource: wait for its end")
     if acting is not None:
         turn.moves(acting, "superseded", why="people decided on another plan")
-    moved = turn.moves(asked, "approved", approvals=[one.by for one in asked.approvals], reason=reason, why=reason,
-                       **_intent(*asked.approvals))
+    moved = turn.moves(asked, "approved", plan_hash=asked.approvals[-1].plan, approvals=[one.by for one in asked.approvals],
+                       reason=reason, why=reason, **_intent(*asked.approvals))
     turn.case = replace(turn.case, asked=None, acting=moved)
     await _commit(turn)
     return moved
@@ -269,6 +270,7 @@ async def _propose(engine: Engine, resource: ResourceId, incarnation: str, kind:
     turn.by = wish.by
     expires = turn.now + UNDO_EXPIRES
     opened = replace(turn.opened(plan, "approve", wish.reason), asked_by=wish.by, expires=expires, undoes=undoes)
+    opened = replace(opened, needs=people_needed(turn, opened))
     asked = turn.moves(opened, "proposed", edits=plan.edits, expires=expires, reason=wish.reason, why=wish.reason)
     if people_needed(turn, asked) <= 1:
         yes = Approval(wish.by, turn.now, plan.hash, engine.policy.hash, guardrail.__version__)
@@ -305,6 +307,10 @@ async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) ->
     plan = Plan(resource, detail["incarnation"], detail["kind"], made, tuple(detail["controls"]))
     if plan.hash != detail["plan_hash"]:
         raise Refused("no-undo", "the record does not hold all that an undo needs: a secret was left out")
+    payload = signing.applying(resource, detail["action_id"], plan.hash)
+    if not await engine.keys.hands.verify(payload, str(detail.get("signature", ""))):
+        await forged.tell(engine, f"record of {detail['action_id']}", "what an undo would write is not signed by hands")
+        raise Refused("no-undo", "the record of what stood there before is not signed by hands: it may have been changed")
     return str(detail["action_id"]), plan
 
 

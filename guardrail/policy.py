@@ -76,6 +76,9 @@ class Rules:
     proven: frozenset[str] = frozenset()    # types (folded) whose PUT an approver once let through without loss
     pins: tuple[Pin, ...] = ()
     pending: tuple[Pending, ...] = ()
+    at: datetime | None = None              # when they were signed; later than those before
+    signature: str = ""
+    forged: bool = False                    # what was in the row did not verify: this is the default; not stored
 
 
 def rules_from(raw: bytes | None) -> Rules:

@@ -18,6 +18,7 @@ from guardrail.events import ALL, subjects
 from guardrail.ids import ResourceId, fold, type_of
 from guardrail.paths import fold as fold_text
 from guardrail.paths import parse, under
+from guardrail.people import people_needed
 from guardrail.plans import Step
 from guardrail.turn import Engine, Turn
 from guardrail.values import SEVERITIES, Control, Decision, Edit, Kind, Mode, Plan, ResourceType, Severity
@@ -125,8 +126,10 @@ def _same_life(turn: Turn, type: ResourceType, document: Document) -> Document:
     if case.incarnation and born and born != case.incarnation:
         for action in filter(None, (case.asked, case.acting)):
             turn.moves(action, "superseded", why="the resource was recreated")
-        case = replace(case, asked=None, acting=None, good={}, accepted=frozenset(), accepting={},
+        case = replace(case, asked=None, acting=None, good={}, accepted={}, accepting={},
                        findings=frozenset(), reported=frozenset(), due=None)
+    if born and not case.incarnation:       # what was accepted, was of a life without a mark
+        case = replace(case, accepted={}, accepting={})
     turn.case = replace(case, incarnation=born or case.incarnation, missing=())
     return replace(document, good=case.good)
 
@@ -178,7 +181,7 @@ async def _clean(turn: Turn, controls: Sequence[Control], document: Document) ->
         _withdraw(turn, "nothing is left to fix")
     turn.remember(())
     if turn.engine.parts_of(controls) <= document.parts or document.gone:
-        turn.case = replace(turn.case, actors=())
+        turn.case = replace(turn.case, actors=(), distrusted=None)
     again = turn.look is not None and turn.look.why == "event" and not document.gone and any(
         control.severity == "critical" for control in controls)
     await turn.commit(again_s=SECOND_LOOK_S if again else None)
@@ -278,8 +281,6 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
     asked = turn.case.asked
     if asked is not None and not turn.blind.isdisjoint(asked.plan.controls):
         return False        # what waits cannot be judged now, and so it waits on
-    if asked is not None and instead is not None and asked.plan.hash == instead.hash and asked.state == "proposed":
-        return False        # people chose it, and one more must say yes
     if asked is not None and asked.plan.hash == plan.hash and asked.instead == instead:
         is_over = turn.is_over(asked)
         rests = asked.state in ("rejected", "expired")
@@ -298,6 +299,7 @@ async def _ask(turn: Turn, plan: Plan, mine: Sequence[Decision], severity: Sever
     needs = 2 if any(turn.is_merely_seen(one.finding) for one in mine) else 1
     opened = replace(turn.opened(plan, "approve", held or rule), expires=expires, needs=needs, severity=severity,
                      intent=asks.intent(turn.case, plan, turn.now), instead=instead)
+    opened = replace(opened, needs=people_needed(turn, opened, in_freeze=False))
     for decision in mine:
         turn.made(decision, plan)
     offers = {**({"intent": opened.intent} if opened.intent else {}),

@@ -44,6 +44,8 @@ AZURE_MARKS = ("WEBSITE_INSTANCE_ID", "WEBSITE_SITE_NAME", "LEGION_SERVICE_HOST"
 _GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _LOOPBACK = r"https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?"
 _HTTPS = r"https://[a-z0-9.-]+(?::[0-9]{1,5})?"
+# DNS suffixes of Key Vault and its managed HSMs, as the three clouds have them
+_KEY = r"https://[a-z0-9-]{3,24}\.(?:vault|managedhsm)\.(?:azure\.net|azure\.cn|usgovcloudapi\.net)/keys/[\w-]+(?:/[0-9a-z]{1,32})?"
 _FIELD = r"[0-9a-z*/,-]+"
 
 
@@ -108,8 +110,8 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     "MANAGEMENT_GROUPS": (r"\s*[\w.()-]{1,90}\s*(?:,\s*[\w.()-]{1,90}\s*)*", "management group names, comma-separated"),
     "TENANT": (_GUID, "the tenant's id"),
     "STORE": (rf"[^:]+|(?:{_HTTPS}|{_LOOPBACK})[^\s?#@]*", "a file, or the https address of a table endpoint"),
-    "FRONT_KEY": (rf"{_HTTPS}/keys/[\w/-]+", "a Key Vault key id"),
-    "HANDS_KEY": (rf"{_HTTPS}/keys/[\w/-]+", "a Key Vault key id"),
+    "FRONT_KEY": (_KEY, "a Key Vault key id, https://VAULT.vault.azure.net/keys/NAME"),
+    "HANDS_KEY": (_KEY, "a Key Vault key id, https://VAULT.vault.azure.net/keys/NAME"),
     "ANCHORS": (rf"(?:{_HTTPS}|{_LOOPBACK})/[^\s?#@]+", "a container's https address"),
     "DEAD_LETTERS": (rf"(?:{_HTTPS}|{_LOOPBACK})/[^\s?#@]+", "a container's https address"),
     "APPROVERS": (_GUID, "a group's object id"),
@@ -203,6 +205,10 @@ def _missing(settings: Settings, given: Mapping[str, str]) -> Iterable[tuple[str
         yield PREFIX + "SUBSCRIPTIONS", "name the subscriptions to guard: nothing else is looked at."
     if settings.has_tables and not settings.queue:
         yield QUEUE, "with a table store the queue's address is needed."
+    is_emulated = re.match(_LOOPBACK, fold(settings.store)) is not None
+    for name in ("FRONT_KEY", "HANDS_KEY"):
+        if settings.has_tables and not is_emulated and name not in given:
+            yield PREFIX + name, "with a table store the Key Vault key is needed that signs for this part."
     for name in ("TENANT", "GROUP") if settings.in_azure else ():
         if name not in given:
             yield PREFIX + name, "mandatory in Azure."

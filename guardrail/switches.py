@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from guardrail import home
+from guardrail import forged, home, logs
 from guardrail import policy as policies
 from guardrail.authorize import Person, authorize
 from guardrail.errors import Refused, Stale
@@ -48,6 +48,18 @@ async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rule
 
     return await _by_two(engine, rules, Pending("switch", mode, who.object_id, engine.clock(), reason), let,
                          "mode.switched", was=rules.switch, now=mode, reason=reason)
+
+
+async def distrust(engine: Engine, why: str) -> None:
+    """The store is not what it was: a page, and report-only until people raise the switch again. Errors: StoreDown."""
+    await forged.tell(engine, "store", why)
+    rules = await engine.store.rules()
+    if rules.switch == "report" and not rules.pending and rules.at is not None:
+        return
+    record = _record(engine, "guardrail", "mode.switched", was=rules.switch, now="report", reason=why,
+                     generation=rules.generation + 1)
+    await engine.set_rules(replace(rules, switch="report", pending=()), record)
+    logs.told(record, HOME)
 
 
 async def confirm(engine: Engine, generation: int, who: Person, reason: str) -> Rules:

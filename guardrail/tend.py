@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 
-from guardrail import audit, logs, switches, wishes
-from guardrail.errors import Stale
+from guardrail import audit, forged, logs, switches, wishes
+from guardrail.errors import Malformed, Stale
 from guardrail.stores import HOME
 from guardrail.sweep import is_under_way, sweep
-from guardrail.turn import Engine
+from guardrail.turn import Engine, Turn
 from guardrail.values import Case, Look, Record
 
 ANCHOR_EVERY = timedelta(minutes=5)
 SKEW_TOLD_S = 3600.0
+WALK_EVERY_S = 3600.0
 
 
 async def tend(engine: Engine) -> list[Case]:
@@ -22,11 +23,17 @@ async def tend(engine: Engine) -> list[Case]:
     Errors: StoreDown.
     """
     now = engine.clock()
+    if not engine.is_checked:           # before anything is sent, as far as a worker's first minute allows
+        await check(engine)
+        engine.is_checked = True
     await switches.expire(engine)
     await switches.remind(engine)
     await _tell_skew(engine, now)
+    if await engine.store.take(f"walk/{HOME}", 1, WALK_EVERY_S):
+        await _look_for_forged(engine)
     asked, untold = False, list[Case]()
     async for case in engine.store.due():
+        await _tell_forged(engine, case)
         if case.resource == HOME:
             asked = await wishes.wants_sweep(engine, case) or is_under_way(case)
         elif case.due is not None and case.due <= now and not case.stuck:     # those the sweep looks at, hourly
@@ -53,6 +60,41 @@ async def _tell_skew(engine: Engine, now: datetime) -> None:
         logs.told(record, HOME)
 
 
+async def _look_for_forged(engine: Engine) -> None:
+    """Each hour, whatever is due: a row that others wrote into may name no time."""
+    async for case in engine.store.open_cases():
+        await _tell_forged(engine, case)
+
+
+async def _tell_forged(engine: Engine, case: Case) -> None:
+    if case.stuck and not case.etag:        # it cannot be read
+        await forged.tell(engine, f"row of {case.resource}", case.stuck)
+    if case.forged:
+        with contextlib.suppress(Stale):        # whoever was faster has seen it
+            await Turn.begin(engine, case.resource)
+
+
 async def anchor(engine: Engine, now: datetime) -> None:
-    """Writes the root over all chain heads where the records cannot be rewritten with it."""
-    await audit.anchor(engine.store, now)
+    """Writes the root over all chain heads where the records cannot be rewritten with it, after a look at the last one."""
+    heads = await check(engine)
+    if heads is not None:
+        await audit.anchor(engine.store, now, heads, (await engine.store.rules()).at)
+
+
+async def check(engine: Engine) -> audit.Heads | None:
+    """A store older than its anchors was put back by somebody: nothing is written until people raise the switch again.
+
+    None: an anchor cannot be read.
+    """
+    heads, why = None, ""
+    try:
+        heads = await audit.heads(engine.store, whole=not engine.is_checked)
+        why = heads.rolled_back
+        rules = await engine.store.rules()
+        if not why and heads.rules_at and (rules.at is None or rules.at < heads.rules_at):
+            why = "the row of the switch is older than the newest anchor, or gone"
+    except Malformed as error:
+        why = str(error)
+    if why:
+        await switches.distrust(engine, why)
+    return heads

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from guardrail import asks, breakers, logs, names, plans
+from guardrail import asks, breakers, forged, logs, names, plans
 from guardrail import policy as policies
 from guardrail.documents import Document
 from guardrail.errors import Busy, GuardrailError, Held, Refused
@@ -20,6 +20,7 @@ from guardrail.ids import ResourceId
 from guardrail.paths import ABSENT, get, parse, show
 from guardrail.paths import fold as fold_text
 from guardrail.plans import Step
+from guardrail.signing import Keys
 from guardrail.stores import HOME, Store
 from guardrail.values import (
     Action,
@@ -58,6 +59,7 @@ class Engine:
     controls: tuple[Control, ...]                   # those that the policy has on
     types: Mapping[str, ResourceType]               # by folded name
     clock: Callable[[], datetime]
+    keys: Keys
     subscriptions: frozenset[str] = frozenset()     # guarded ones, folded
     channels: tuple[Channel, ...] = ()              # who is told what happens
     url: str = ""                                   # of the console, for the one link of a message
@@ -65,6 +67,8 @@ class Engine:
     unwritten: dict[ResourceId, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)     # told, not yet recorded
     group: ResourceId = HOME                        # our own: what changes there is told, never mended
     principals: frozenset[str] = frozenset()        # object ids, folded, that may hold a role there; none: not looked at
+    is_checked: bool = False                        # the store against its anchors, by this process
+    told: dict[str, datetime] = field(default_factory=dict)     # what does not verify, and when it was told: guardrail.forged
     _rules: tuple[policies.Rules, datetime] | None = None
     _on: dict[str, tuple[Control, ...]] = field(default_factory=dict)
 
@@ -73,6 +77,8 @@ class Engine:
         now = self.clock()
         if self._rules is None or (now - self._rules[1]).total_seconds() >= RULES_FOR_S:
             self._rules = (await self.store.rules(), now)
+            if self._rules[0].forged:
+                await forged.tell(self, "rules", "the row of the switch does not verify, or is an old one: report-only")
         return self._rules[0]
 
     async def set_rules(self, rules: policies.Rules, *records: Record) -> policies.Rules:
@@ -117,9 +123,12 @@ class Turn:
 
     @classmethod
     async def begin(cls, engine: Engine, resource: ResourceId) -> Turn:
-        """Loads the row, its waiting Look and the rules. Errors: StoreDown."""
+        """Loads the row, its waiting Look and the rules. Errors: StoreDown, Stale, Refused for what only hands may mend."""
         case, look = await engine.store.load(resource)
-        return cls(engine, case, look, await engine.rules(), engine.clock())
+        turn = cls(engine, case, look, await engine.rules(), engine.clock())
+        if case.forged:
+            await forged.go_on_without(turn)
+        return turn
 
     @property
     def is_due(self) -> bool:
@@ -197,6 +206,8 @@ class Turn:
         now = self.now - timedelta(seconds=self.engine.store.skew_s) if self.engine.is_skewed else self.now
         decided = policies.decide(finding, control, self.place, tags if isinstance(tags, Mapping) else {},
                                   self.engine.policy, self.rules, self.engine.ceiling, now, actors)
+        if decided.mode == "enforce" and self.case.distrusted is not None:
+            return replace(decided, mode="approve", why="forged: others wrote into what is known of it, so people decide")
         if decided.mode == "enforce" and plans.key(finding) in self.case.reported:
             why = "backlog: seen while it was only reported, so a raised mode asks"
             return replace(decided, mode="approve", why=why)
@@ -280,16 +291,6 @@ class Turn:
         self.note(event, action=action, **{"from": was, "plan_hash": action.plan.hash, "kind": action.plan.kind,
                                            "controls": action.plan.controls, **detail})
         return replace(action, state=state, why=str(detail.get("why", action.why)))
-
-    def chosen(self, asked: Action, plan_hash: str) -> Action:
-        """What a person decides on: the isolation that a held fix offers instead, if that is the plan that they saw."""
-        instead = asked.instead
-        if instead is None or instead.hash != plan_hash or asked.state != "held":
-            return asked
-        self.moves(asked, "superseded", why="people chose to isolate it instead")
-        expires = self.now + self.engine.policy.expires("critical")
-        opened = replace(self.opened(instead, "approve", asked.why), caused_by=asked.caused_by, expires=expires)
-        return self.moves(opened, "proposed", edits=instead.edits, expires=expires, why=asked.why)
 
     def made(self, decision: Decision, plan: Plan) -> None:
         """Records a decision with the plan that it leads to, or would lead to."""

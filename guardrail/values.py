@@ -183,6 +183,7 @@ class Action:
     intent: str = ""                        # Plan.intent, where it is offered: asks for it kept being voided
     undoes: tuple[str, Kind] | None = None  # id and kind of the action that it takes back
     instead: Plan | None = None             # of a fix that a breaker holds: the isolation that people may choose
+    seal: str = ""                          # by hands, over what does not change while people decide: guardrail.signing
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,17 @@ class Wish:
     at: datetime
     reason: str
     action: str = ""            # the one to be undone
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """One person's yes to a part of what was seen good, as its hash."""
+
+    by: str
+    at: datetime
+    hash: str
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +218,8 @@ class Case:
     findings: frozenset[tuple[str, str]] = frozenset()      # (control, path); path "?" for unreadable
     reported: frozenset[tuple[str, str]] = frozenset()      # findings that were only reported: a raised mode asks for them
     good: Mapping[str, Any] = field(default_factory=dict)   # part ("" or "+x") -> what it held when it last was good
-    accepted: frozenset[str] = frozenset()                  # parts of `good` that two people accepted: they stay as they are
-    accepting: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # part -> (hash, who) of a first yes
+    accepted: Mapping[str, tuple[Acceptance, Acceptance]] = field(default_factory=dict)    # parts of `good`: they stay
+    accepting: Mapping[str, Acceptance] = field(default_factory=dict)       # part -> a first yes
     incarnation: str = ""
     due: datetime | None = None
     asked: Action | None = None
@@ -221,6 +233,9 @@ class Case:
     busy_since: datetime | None = None
     looked: datetime | None = None                          # when it was last read
     told: datetime | None = None                            # when events of it were last answered
+    distrusted: datetime | None = None                      # its row was changed by others: until it is clean, people decide
+    seal: str = ""                                          # by hands, over what only hands may say: guardrail.signing
+    forged: tuple[str, ...] = ()                            # what did not verify when it was loaded; not stored
     etag: str = ""                                          # the store's, not part of the row's body
 
 

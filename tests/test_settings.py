@@ -59,7 +59,8 @@ def test_every_setting_is_taken_over() -> None:
                 GUARDRAIL_SWEEP="0 */5 * * * 1-5",
                 GUARDRAIL_TEAMS="https://hook/secret",
                 GUARDRAIL_LOG_LEVEL="debug",
-                GUARDRAIL_FRONT_KEY="https://kv.vault.azure.cn/keys/front/1",
+                GUARDRAIL_FRONT_KEY="https://kv-guard.vault.azure.cn/keys/front/1",
+                GUARDRAIL_HANDS_KEY="https://kv-guard.vault.azure.cn/keys/hands",
                 GUARDRAIL_APPROVERS=TWO,
                 GUARDRAIL_PRINCIPALS=f"{ONE}, {TWO.upper()}",
                 GUARDRAIL_URL="https://g.example",
@@ -121,6 +122,9 @@ def test_an_empty_setting_is_one_that_is_not_set() -> None:
         ("GUARDRAIL_TOPIC", "x"),
         ("GUARDRAIL_ANCHORS", "https://x.blob/anchors?sig=1"),
         ("GUARDRAIL_FRONT_KEY", "https://kv.vault.azure.net/secrets/x"),
+        ("GUARDRAIL_FRONT_KEY", "https://kv.vault.azure.net.example/keys/x"),
+        ("GUARDRAIL_HANDS_KEY", "https://kv-guard.vault.azure.net:8443/keys/x"),
+        ("GUARDRAIL_HANDS_KEY", "http://kv-guard.vault.azure.net/keys/x"),
         ("GUARDRAIL_POLICY", "a\nb"),
         ("GUARDRAIL_AUDIENCE", "x" * 3000),
         ("GUARDRAIL_CLOUD", "azurecloud"),
@@ -153,6 +157,21 @@ def test_in_azure_more_is_mandatory(name: str) -> None:
     assert caught.value.key == name
     if name == "GUARDRAIL_AUDIENCE":
         assert read({**environment, "GUARDRAIL_PART": "hands"})
+
+
+@pytest.mark.threat("C1", "C2")
+@pytest.mark.parametrize("name", ["GUARDRAIL_FRONT_KEY", "GUARDRAIL_HANDS_KEY"])
+def test_tables_need_a_key_that_is_in_no_file(name: str) -> None:
+    """An emulator on this machine alone does without."""
+    tables = given_(GUARDRAIL_STORE="https://x.table.core.windows.net", Work__queueServiceUri="https://x.queue.core.windows.net",
+                    GUARDRAIL_FRONT_KEY="https://kv-guard.vault.azure.net/keys/front",
+                    GUARDRAIL_HANDS_KEY="https://kv-guard.vault.azure.net/keys/hands")
+    assert read(tables).hands_key.endswith("/hands")
+    del tables[name]
+    with pytest.raises(ConfigError) as caught:
+        read(tables)
+    assert caught.value.key == name
+    assert read({**tables, "GUARDRAIL_STORE": "https://127.0.0.1:10002/devstoreaccount1"})
 
 
 # G4: a real credential never meets the simulator, nor a false one Azure

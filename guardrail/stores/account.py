@@ -1,4 +1,4 @@
-"""How a worker talks to its own storage account: by identity, to that account and no other, and for 30 s before it gives up.
+"""How a worker talks to its own storage account or Key Vault: by identity, to it and no other, for 30 s before it gives up.
 
 The SDKs' own retries and redirects are off: here is the one place that asks again.
 """
@@ -38,13 +38,14 @@ class Refused(Exception):
 
 
 class Account:
-    """What all clients of one storage account share. `transport` and `credential` are their owner's to close."""
+    """What all clients of one storage account, or vault, share. `transport` and `credential` are their owner's to close."""
 
-    def __init__(self, credential: Any, transport: AsyncHttpTransport[Any, Any], clock: Callable[[], datetime],
-                 patience_s: float = PATIENCE_S) -> None:
-        self._credential, self._transport, self._patience_s = _Token(credential), transport, patience_s
-        self._clock = clock
-        self.skew_s = 0.0           # how far `clock` is ahead of the account's, by its last answer
+    def __init__(self, credential: Any, transport: AsyncHttpTransport[Any, Any],
+                 clock: Callable[[], datetime] | None = None, patience_s: float = PATIENCE_S, scope: str = SCOPE,
+                 name: str = "store") -> None:
+        self._credential, self._transport, self._patience_s = _Token(credential, scope), transport, patience_s
+        self._clock, self._name = clock, name
+        self.skew_s = 0.0           # how far `clock` is ahead of the account's, by its last answer; 0 without a clock
 
     def options(self, url: str) -> dict[str, Any]:
         """For the constructor of an SDK client of `url`. Errors: ValueError from the client if that is not https."""
@@ -55,7 +56,7 @@ class Account:
         """Compares the clocks. Each answer of the account carries its time, in whole seconds (RFC 9110, Date)."""
         try:
             theirs = parsedate_to_datetime(headers.get("date", ""))
-            self.skew_s = (self._clock() - theirs).total_seconds()
+            self.skew_s = (self._clock() - theirs).total_seconds() if self._clock else 0.0
         except (TypeError, ValueError):         # no date, or none with a zone
             return
 
@@ -77,7 +78,7 @@ class Account:
                     raise Refused(status) from error
                 pause = pause_s * random.uniform(0.5, 1)        # noqa: S311  spread, not secret
                 if status not in AGAIN or clock() + pause >= until:
-                    raise StoreDown(f"store: {status or 'no answer'} {code or type(error).__name__}") from error
+                    raise StoreDown(f"{self._name}: {status or 'no answer'} {code or type(error).__name__}") from error
             await asyncio.sleep(pause)
             pause_s = min(pause_s * 2, 5.0)
 
@@ -85,11 +86,11 @@ class Account:
 class _Token:
     """One scope, whatever a client or a challenge in an answer asks for."""
 
-    def __init__(self, credential: Any) -> None:
-        self._credential = credential
+    def __init__(self, credential: Any, scope: str) -> None:
+        self._credential, self._scope = credential, scope
 
     async def get_token(self, *_: str, **__: Any) -> AccessToken:
-        token: AccessToken = await self._credential.get_token(SCOPE)
+        token: AccessToken = await self._credential.get_token(self._scope)
         return token
 
     async def close(self) -> None:

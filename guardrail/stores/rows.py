@@ -22,6 +22,7 @@ from guardrail.stores import V, unknown
 from guardrail.values import Case, Look, to_json
 
 OWN = ("resource", "etag", "seq", "head")       # fields of a Case that have their own column
+UNKEPT = (*OWN, "forged")
 ROWS = 90                                       # for the records of one commit: room is left for case, look and more
 TEXT_BYTES = 32_000                             # as one string: never more than 64 KiB of UTF-16
 PIECE_BYTES = 60 * 1024
@@ -47,8 +48,10 @@ def case_of(v: object, resource: str, etag: str, seq: int, head: str, body: byte
     """Errors: Held, Malformed."""
     known(v, "case", resource)
     fields = decode(body, dict[str, Any], resource)
+    if isinstance(fields.get("accepted"), list):        # a row from before people signed: it does not say who they were
+        fields.update(accepted={}, accepting={})
     try:
-        fields.update(resource=resource, etag=etag, seq=seq, head=head)
+        fields.update(resource=resource, etag=etag, seq=seq, head=head, forged=())
         case: Case = msgspec.convert(fields, Case)
     except msgspec.MsgspecError as error:
         raise Malformed(f"the row of {resource} cannot be read: {error}") from error
@@ -57,7 +60,7 @@ def case_of(v: object, resource: str, etag: str, seq: int, head: str, body: byte
 
 def case_body(case: Case) -> bytes:
     fields = msgspec.to_builtins(case)
-    for name in OWN:
+    for name in UNKEPT:
         del fields[name]
     return to_json({"v": V, **fields})
 

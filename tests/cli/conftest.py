@@ -98,6 +98,7 @@ def own_store(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A copy of the filled store, for a test that changes it."""
     copy = tmp_path / "own.db"
     copy.write_bytes(filled.read_bytes())
+    copy.with_suffix(".key").write_bytes(filled.with_suffix(".key").read_bytes())
     monkeypatch.setenv("GUARDRAIL_STORE", str(copy))
     return copy
 

@@ -80,7 +80,7 @@ class Site:
 
     def dump(self) -> list[str]:
         store: Any = self.here.guardrail.store
-        return list(store._db.iterdump())
+        return list(store.inner._db.iterdump())
 
     async def kept(self) -> Any:
         """All rows without what the record of a refusal moves: it decides nothing, and is one in ten minutes."""
@@ -524,7 +524,7 @@ async def test_no_secret_leaves_through_the_api(tmp_path: Path) -> None:
     async with site(tmp_path) as one:
         store: Any = one.here.guardrail.store
         await filled(store, f"AccountKey={canary};")
-        store._db.execute("UPDATE cases SET body = replace(CAST(body AS TEXT), 'publicNetworkAccess', 'primaryKey')")
+        store.inner._db.execute("UPDATE cases SET body = replace(CAST(body AS TEXT), 'publicNetworkAccess', 'primaryKey')")
         for path in ("/approvals", "/actions", "/actions/act-123456789abc", "/modes", "/audit", "/exemptions"):
             assert canary not in (await one.get(path)).text, path
 

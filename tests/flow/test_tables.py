@@ -60,7 +60,7 @@ async def tables(folder: Path, azurite: Azurite, policy: str = ENFORCE) -> Async
 
     async with world(folder, policy, store=stores) as here:
         store: Any = here.guardrail.store
-        yield here, account, store
+        yield here, account, store.inner
 
 
 async def answer_messages(here: World, store: AzureStore) -> int:

@@ -22,7 +22,7 @@ from guardrail.ids import ResourceId, fold
 from guardrail.policy import Rules
 from guardrail.settings import read
 from guardrail.stores import Store
-from guardrail.values import Case, ResourceType
+from guardrail.values import Acceptance, Case, ResourceType, digest
 from remediators import TYPES
 from simulator import Response, Simulator
 
@@ -144,7 +144,9 @@ class World:
     async def accept(self, id: ResourceId) -> None:
         """All that is known good of the resource counts as accepted by people."""
         case = await self.case(id)
-        await self.guardrail.store.commit(replace(case, accepted=frozenset(case.good)))
+        both = {part: tuple(Acceptance(by, self.clock(), digest(value)) for by in ("approver", "oncall"))
+                for part, value in case.good.items()}
+        await self.guardrail.store.commit(replace(case, accepted=both))
 
     @property
     def ours(self) -> list[Any]:

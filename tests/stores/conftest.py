@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from guardrail.signing import Keys, LocalKey
 from guardrail.stores import Store
+from guardrail.stores.signed import SignedStore
 from guardrail.stores.sqlite import SqliteStore
 
 
@@ -44,6 +46,14 @@ async def sqlite(request: pytest.FixtureRequest, place: Path, clock: Clock) -> A
 
 
 @asynccontextmanager
+async def signed(request: pytest.FixtureRequest, place: Path, clock: Clock) -> AsyncIterator[Open]:
+    """What every worker has: the same file, and around it who signs and verifies."""
+    key = LocalKey(place / "guardrail.key")
+    async with sqlite(request, place, clock) as open_one:
+        yield lambda: SignedStore(open_one(), Keys(key, key), clock)
+
+
+@asynccontextmanager
 async def azurite(request: pytest.FixtureRequest, place: Path, clock: Clock) -> AsyncIterator[Open]:
     async with request.getfixturevalue("azurite").account().stores(clock) as open_one:
         yield open_one
@@ -60,8 +70,9 @@ class Scale:
     steps: int          # of a random walk
 
 
-SCALES = {"sqlite": Scale(0.1, 450, 300, 12, 300), "azurite": Scale(1.0, 40, 130, 4, 60)}
-OPENERS: dict[str, Opener] = {"sqlite": sqlite, "azurite": azurite}
+SCALES = {"sqlite": Scale(0.1, 450, 300, 12, 300), "signed": Scale(0.1, 450, 300, 12, 300),
+          "azurite": Scale(1.0, 40, 130, 4, 60)}
+OPENERS: dict[str, Opener] = {"sqlite": sqlite, "signed": signed, "azurite": azurite}
 
 
 @pytest.fixture
