@@ -20,6 +20,7 @@ from guardrail import app, logs, policy_file
 from guardrail.arm import Budget
 from guardrail.ids import ResourceId
 from guardrail.settings import read
+from guardrail.signing import Keys, LocalKey
 from guardrail.stores.sqlite import SqliteStore
 from guardrail.values import Control
 
@@ -53,7 +54,9 @@ class Side:
         settings = read({"GUARDRAIL_SUBSCRIPTIONS": SUBSCRIPTION, "GUARDRAIL_CLOUD": cell.stub,
                          "GUARDRAIL_CEILING": "enforce" if cell.case == "mend" else "report", **os.environ})
         store = SqliteStore(folder / "guardrail.db", self.clock, durable=cell.way == "durable")
-        self.guardrail = app.build(settings, store=store, clock=self.clock, budget=lambda: Budget(1e9, 1e9))
+        key = LocalKey()
+        self.guardrail = app.build(settings, store=store, keys=Keys(key, key), clock=self.clock,
+                                   budget=lambda: Budget(1e9, 1e9))
         self.guardrail.engine.policy = policy_file.load(POLICY.encode(), "benchmark")
         self.guardrail.engine.controls = controls(cell.controls)
 
