@@ -209,9 +209,9 @@ def build(settings: Settings, *, store: Store | None = None, keys: Keys | None =
     clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", credential, transport)
     adopts = store is None and _is_older_than_its_key(settings)
     keys = keys or keys_of(settings, credential, transport)
-    store = SignedStore(store or _unsigned(settings, clock, credential, transport), keys, clock, adopts=adopts)
+    signed = SignedStore(store or _unsigned(settings, clock, credential, transport), keys, clock, adopts=adopts)
     engine = Engine(
-        store=store, keys=keys, arm=Arm(clients, budget or Budget), policy=loaded,
+        store=signed, keys=keys, arm=Arm(clients, budget or Budget), policy=loaded,
         channels=told, url=settings.url, is_simulated=settings.is_simulated,
         ceiling=settings.ceiling, controls=policy.enabled(CONTROLS, loaded),
         types={fold_text(type.name): type for type in TYPES}, clock=clock, subscriptions=settings.subscriptions,

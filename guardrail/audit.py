@@ -1,13 +1,11 @@
 """The proof that nobody rewrote the records: every chain followed, and its heads compared with the anchors.
 
 Verifying works on the lines of an export, so that a stranger can do it without us; a live store is exported as it is
-read. An anchor line holds the root over all heads, the heads that moved since the line before (each DAILY-th: all of
-them), and that line's hash. Who can rewrite store and anchors alike is not found out: keep a copy of them elsewhere.
+read. Who can rewrite store and anchors alike is not found out: keep a copy of the anchors elsewhere.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,21 +15,16 @@ from typing import Any
 import msgspec
 
 from guardrail import ocsf
+from guardrail.anchors import AnchorLine, hash_of, latest
 from guardrail.chain import ZERO, Chain, StoredRecord, follow, root
 from guardrail.errors import Held, Malformed
 from guardrail.ids import ResourceId
 from guardrail.names import chain_key
 from guardrail.redact import redact
-from guardrail.stores import HOME, Store
-from guardrail.values import Record, to_json
+from guardrail.stores import Store
 
-__all__ = ["Broken", "Report", "Verifier", "anchor", "anchor_lines", "export", "export_ocsf", "redact", "verify",
+__all__ = ["Broken", "Report", "Verifier", "anchor_lines", "export", "export_ocsf", "redact", "verify",
            "verify_store"]
-
-DAILY = 288     # anchors from one with all heads to the next: a day of them
-WHOLE = 12      # anchors from one that walked all chains to the next: an hour of them
-UNRECORDED = 3  # anchors that may lack their record: whoever wrote them died right after
-LATELY = 500    # records of the installation, of which one mostly is that of an anchor
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +56,6 @@ class Report:
         return not self.broken
 
 
-class AnchorLine(msgspec.Struct, frozen=True):
-    v: int
-    n: int                                      # from 1
-    at: datetime
-    root: str
-    heads: int
-    previous: str                               # SHA-256 of the line before, ZERO before the first
-    moved: tuple[tuple[str, int, str], ...]     # resource, seq, head
-
-
 class _Named(msgspec.Struct, frozen=True):
     """What a verifier needs of a record. The first ones that were ever written do not name their resource."""
 
@@ -82,87 +65,6 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 # Writing
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """The newest anchors, where chains end, and when the run-time rules were signed by the newest anchor's record."""
-
-    lines: Sequence[bytes]
-    anchors: Sequence[AnchorLine]
-    chains: Sequence[Chain]     # all, or those that may have moved since the newest anchor
-    is_whole: bool
-    written: int                # the newest anchor by the installation's records, 0: none
-    rules_at: datetime | None
-
-    @property
-    def rolled_back(self) -> str:
-        """What is older than the anchors say, or gone; "" if nothing is (C4)."""
-        newest = self.anchors[-1].n if self.anchors else 0
-        if newest < self.written:
-            return f"anchor {self.written} was written, and the newest that is there is {newest or 'none'}"
-        if newest > self.written + UNRECORDED:
-            return f"anchor {newest} is there, and the records know of none after {self.written}"
-        found = {chain_key(one.resource): one for one in self.chains}
-        anchored = {chain_key(ResourceId(one[0])): one for line in self.anchors for one in line.moved}
-        for key, (resource, seq, head) in anchored.items():
-            now = found.get(key)
-            if now is None and not self.is_whole:
-                continue
-            if now is None or now.seq < seq:
-                return f"{resource}: record {seq} was anchored, and its newest is {now.seq if now else 'none'}"
-            if now.seq == seq and now.head != head:
-                return f"{resource}: record {seq} is not the one that was anchored"
-        return ""
-
-
-async def heads(store: Store, *, whole: bool = True) -> Heads:
-    """Every chain's; else, but for each WHOLE-th anchor, those that the store says have moved since the newest one.
-
-    Errors: StoreDown; Malformed if an anchor cannot be read.
-    """
-    case, _ = await store.load(HOME)
-    written, rules_at = 0, None
-    for after in dict.fromkeys((max(0, case.seq - LATELY), 0)):
-        for one in await store.records(HOME, after):
-            if b'"anchor.written"' in one.body and (record := json.loads(one.body))["event"] == "anchor.written":
-                written, said = record["detail"]["n"], record["detail"].get("rules")
-                rules_at = datetime.fromisoformat(said) if said else None
-        if written:
-            break
-    lines = await store.anchors(last=DAILY)         # after their records, and before the chains: others go on writing
-    try:
-        anchors = [msgspec.json.decode(line, type=AnchorLine) for line in lines]
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Malformed(f"an anchor cannot be read: {error}") from error
-    whole = whole or not anchors or anchors[-1].n % WHOLE == 0
-    chains = [chain async for chain in store.chains(None if whole else anchors[-1].at)]
-    return Heads(lines, anchors, chains, whole, written, rules_at)
-
-
-async def anchor(store: Store, at: datetime, known_heads: Heads | None = None, rules_at: datetime | None = None) -> bytes:
-    """The next anchor over all heads, written and recorded. Errors: Stale if another wrote it first, as `heads`."""
-    now = known_heads or await heads(store, whole=False)
-    lines, last = now.lines, now.anchors[-1] if now.anchors else None
-    number = last.n + 1 if last else 1
-    before = _latest(now.anchors)
-    found = {chain_key(one.resource): one for one in now.chains if one.seq}
-    ends = {**({} if now.is_whole else before), **{key: one.head for key, one in found.items()}}
-    known = {} if number % DAILY == 1 else before
-    moved = [(one.resource, one.seq, one.head) for key, one in found.items() if known.get(key) != one.head]
-    total = root(ends.items())
-    line = to_json(AnchorLine(1, number, at, total, len(ends), _hash(lines[-1]) if lines else ZERO, tuple(moved)))
-    await store.add_anchor(number, line, Record("anchor.written", at, "guardrail", "", "", "",
-                                                {"n": number, "root": total, "heads": len(ends), "rules": rules_at}))
-    return line
-
-
-def _latest(lines: Iterable[AnchorLine]) -> dict[str, str]:
-    return {chain_key(ResourceId(resource)): head for line in lines for resource, _, head in line.moved}
-
-
-def _hash(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
-
 
 async def export(store: Store, since: datetime | None = None) -> AsyncIterator[bytes]:
     """JSON lines: the anchors, each chain and its records (from the first one not before `since`), late anchors, the end."""
@@ -326,10 +228,10 @@ class Verifier:
             return
         if line.n <= len(self._anchors):
             if raw != (other := self._anchors[line.n - 1][0]):
-                self._broken.append(Broken("", line.n, f"anchor {line.n} is not the one that was kept", _hash(other),
-                                           _hash(raw)))
+                self._broken.append(Broken("", line.n, f"anchor {line.n} is not the one that was kept", hash_of(other),
+                                           hash_of(raw)))
             return
-        before = _hash(self._anchors[-1][0]) if self._anchors else ZERO
+        before = hash_of(self._anchors[-1][0]) if self._anchors else ZERO
         if line.n != len(self._anchors) + 1 or line.previous != before:
             why = f"anchor {line.n} does not follow the one before"
             self._broken.append(Broken("", line.n, why, line.previous, before))
@@ -398,7 +300,7 @@ class Verifier:
                 yield Broken("", number, f"anchor {number} is not the one that was recorded", expected,
                              found.get(number, ""))
         if lines:
-            heads = _latest(lines)
+            heads = latest(lines)
             if (total := root(heads.items())) != lines[-1].root or len(heads) != lines[-1].heads:
                 why = f"the root of anchor {lines[-1].n} is not that of its heads"
                 yield Broken("", lines[-1].n, why, lines[-1].root, total)

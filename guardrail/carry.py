@@ -53,10 +53,7 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
         return await _verified(turn, type, controls, document)
     if action.state == "unknown":
         return document
-    if action.state == "approved" and not await _still_lets(turn, action):
-        return None
-    if action.state == "applying" and not _is_peoples(turn, action):
-        await _ends(turn, "failed", why="too few people said yes to it")
+    if not await _still_lets(turn, action):
         return None
     at_work = action.state == "applied" and plans.is_busy(type, document)
     if not at_work and not _still_wanted(turn, action.plan, type, controls, document, pending):
@@ -90,8 +87,12 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
 
 
 async def _still_lets(turn: Turn, action: Action) -> bool:
-    """Whether the approval is one for now; False after a commit, where nobody knows what time it is. Errors: Stale."""
-    await _refuse_unbound(turn, action)
+    """Whether people let it act, and let it act now; False after a commit that says why not. Errors: Stale."""
+    if action.state == "applying" and not _is_peoples(turn, action):
+        await _ends(turn, "failed", why="too few people said yes to it")
+        return False
+    if action.state != "approved":
+        return True
     if turn.engine.is_skewed:
         await turn.commit(again_s=SKEWED_AGAIN_S)
         return False
@@ -100,6 +101,7 @@ async def _still_lets(turn: Turn, action: Action) -> bool:
         turn.case = replace(turn.case, acting=None, asked=turn.case.asked or (None if over.asked_by else over))
         await turn.commit(answered=False)
         raise Stale("it came too late: asked again")
+    await _refuse_unbound(turn, action)
     return True
 
 

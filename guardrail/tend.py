@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 
-from guardrail import audit, forged, logs, switches, wishes
+from guardrail import anchors, forged, logs, switches, wishes
 from guardrail.errors import Malformed, Stale
 from guardrail.stores import HOME
 from guardrail.sweep import is_under_way, sweep
@@ -78,17 +78,17 @@ async def anchor(engine: Engine, now: datetime) -> None:
     """Writes the root over all chain heads where the records cannot be rewritten with it, after a look at the last one."""
     heads = await check(engine)
     if heads is not None:
-        await audit.anchor(engine.store, now, heads, (await engine.store.rules()).at)
+        await anchors.write(engine.store, now, heads, (await engine.store.rules()).at)
 
 
-async def check(engine: Engine) -> audit.Heads | None:
+async def check(engine: Engine) -> anchors.Heads | None:
     """A store older than its anchors was put back by somebody: nothing is written until people raise the switch again.
 
     None: an anchor cannot be read.
     """
     heads, why = None, ""
     try:
-        heads = await audit.heads(engine.store, whole=not engine.is_checked)
+        heads = await anchors.heads(engine.store, whole=not engine.is_checked)
         why = heads.rolled_back
         rules = await engine.store.rules()
         if not why and heads.rules_at and (rules.at is None or rules.at < heads.rules_at):

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guardrail import audit, names
+from guardrail import anchors, audit, names
 from guardrail.chain import ZERO, append, follow, root
 from guardrail.errors import Stale
 from guardrail.ids import ResourceId
@@ -60,10 +60,10 @@ async def story(store: SqliteStore) -> None:
     """Chains of 8 and of 5 records, and the installation's with two anchors: over 5 and 3 records, then over all."""
     await write(store, ACCOUNT, 5)
     await write(store, VAULT, 3)
-    await audit.anchor(store, AT + timedelta(minutes=5))
+    await anchors.write(store, AT + timedelta(minutes=5))
     await write(store, ACCOUNT, 3, 5)
     await write(store, VAULT, 2, 3)
-    await audit.anchor(store, AT + timedelta(minutes=10))
+    await anchors.write(store, AT + timedelta(minutes=10))
 
 
 async def lines_of(store: SqliteStore, since: datetime | None = None) -> list[bytes]:
@@ -228,7 +228,7 @@ async def test_records_that_name_no_resource_still_verify_and_go_on(store: Sqlit
     await write(store, VAULT, 3)
     without_resource(path)
     assert (await audit.verify_store(store)).ok
-    await audit.anchor(store, AT)
+    await anchors.write(store, AT)
     await write(store, ACCOUNT, 1, 5)
     report = await audit.verify_store(store)
     assert (report.ok, report.records) == (True, 10)
@@ -240,19 +240,19 @@ async def test_records_that_name_no_resource_still_verify_and_go_on(store: Sqlit
 async def test_an_old_copy_is_found_by_anchors_kept_elsewhere(store: SqliteStore, path: Path, tmp_path: Path) -> None:
     """A whole file put back, anchors included, is consistent in itself."""
     await write(store, ACCOUNT, 3)
-    await audit.anchor(store, AT)
+    await anchors.write(store, AT)
     store.close()
     shutil.copy(path, tmp_path / "old.db")
     with closing(SqliteStore(path, lambda: AT)) as newer:
         await write(newer, ACCOUNT, 2, 3)
-        await audit.anchor(newer, AT)
+        await anchors.write(newer, AT)
         kept = list(await newer.anchors())
         assert (await audit.verify_store(newer, kept)).ok
     with closing(SqliteStore(tmp_path / "old.db", lambda: AT)) as old:
         assert (await audit.verify_store(old)).ok
         report = await audit.verify_store(old, kept)
         assert [(one.resource, one.seq) for one in report.broken if one.resource == ACCOUNT] == [(ACCOUNT, 5)]
-        await audit.anchor(old, AT + timedelta(hours=1))        # it goes on: another anchor 2
+        await anchors.write(old, AT + timedelta(hours=1))        # it goes on: another anchor 2
         report = await audit.verify_store(old, kept)
         assert "anchor 2 is not the one that was kept" in {one.why for one in report.broken}
 
@@ -335,12 +335,12 @@ async def test_an_export_may_begin_later(store: SqliteStore) -> None:
 
 
 async def test_each_day_one_anchor_holds_all_heads(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "DAILY", 4)
+    monkeypatch.setattr(anchors, "DAILY", 4)
     await write(store, VAULT, 1)
     moved = list[int]()
     for number in range(9):
         await write(store, ACCOUNT, 1, number)
-        line = json.loads(await audit.anchor(store, AT))
+        line = json.loads(await anchors.write(store, AT))
         assert line["heads"] == (3 if number else 2)
         moved.append(len(line["moved"]))
     assert moved == [2, 2, 2, 2, 3, 2, 2, 2, 3]
@@ -351,7 +351,7 @@ async def test_each_day_one_anchor_holds_all_heads(store: SqliteStore, monkeypat
 async def test_two_anchors_at_once_are_one(store: SqliteStore, path: Path) -> None:
     await write(store, VAULT, 1)
     with closing(SqliteStore(path, lambda: AT)) as other:
-        results = await asyncio.gather(audit.anchor(store, AT), audit.anchor(other, AT), return_exceptions=True)
+        results = await asyncio.gather(anchors.write(store, AT), anchors.write(other, AT), return_exceptions=True)
     assert len(await store.anchors()) + sum(isinstance(one, Stale) for one in results) == 2
     assert (await audit.verify_store(store)).ok
 
@@ -366,7 +366,7 @@ async def test_a_store_that_is_written_to_while_it_is_verified_is_no_alarm(store
             number += 1
             await write(other, random.Random(number).choice([ACCOUNT, VAULT]), 1, number)
             if number % 3 == 0:
-                await audit.anchor(other, AT)
+                await anchors.write(other, AT)
     assert verifier.report().broken == ()
 
 

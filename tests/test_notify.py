@@ -49,7 +49,7 @@ EVIL = ("[click](https://evil.example/x)", "<https://evil.example|here>", "<!cha
 def engine(policy: Policy = Policy(), url: str = URL) -> Engine:  # noqa: B008  frozen
     """Only what a message is made from."""
     nothing: Any = None
-    return Engine(nothing, nothing, policy, "enforce", CONTROLS, {}, lambda: NOW, url=url)
+    return Engine(nothing, nothing, policy, "enforce", CONTROLS, {}, lambda: NOW, nothing, url=url)
 
 
 def record(event: str, seq: int = 9, **detail: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ folder to make it anew. Needs Azurite (make azurite).
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import sqlite3
 import sys
@@ -26,8 +27,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 import recorded
-from guardrail import __version__, audit, people, switches
+from guardrail import __version__, anchors, audit, people, switches
 from guardrail.ids import ResourceId, fold
 from guardrail.policy_schema import Freeze
 from guardrail.values import Look
@@ -88,7 +92,7 @@ async def play(here: World) -> dict[ResourceId, str]:
     states[rejected] = "rejected"
     states[(await asked("proposed"))[0]] = "proposed"
     await here.guardrail.intake(b"{no event")
-    await audit.anchor(engine.store, here.clock())
+    await anchors.write(engine.store, here.clock())
     approved, action = await asked("approved")
 
     applied = await drifted(here, "applied")
@@ -104,7 +108,7 @@ async def play(here: World) -> dict[ResourceId, str]:
     states[approved] = "approved"
     here.clock.forward(60)
     await here.guardrail.store.send(Look(account("verified"), "sweep"), 3600)
-    await audit.anchor(here.guardrail.store, here.clock())
+    await anchors.write(here.guardrail.store, here.clock())
     return states
 
 
@@ -138,10 +142,18 @@ async def told(here: World, states: dict[ResourceId, str]) -> dict[str, Any]:
             "stands": stands, "states": states}
 
 
+def write_key(folder: Path) -> None:
+    """The key that the rows are signed with, beside the SQLite file: always the same, and nobody's secret."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = int.from_bytes(hashlib.sha256(b"golden rows").digest(), "big")
+    (folder / "guardrail.key").write_bytes(ec.derive_private_key(number, ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+
 async def entities(here: World) -> dict[str, list[dict[str, Any]]]:
     """Every row of every table, as the SDK reads it."""
-    store: Any = here.guardrail.store
-    found = {table: [dict(row) async for row in store._tables._table(table).list_entities()] for table in TABLES}
+    signed: Any = here.guardrail.store
+    found = {table: [dict(row) async for row in signed.inner._tables._table(table).list_entities()] for table in TABLES}
     return {table: [{name: plain(value) for name, value in row.items()} for row in rows] for table, rows in found.items()}
 
 
@@ -153,6 +165,7 @@ def plain(value: Any) -> Any:
 
 
 async def evening(folder: Path, store: Stores | None, then: Callable[[World], Awaitable[Any]]) -> tuple[dict[str, Any], Any]:
+    write_key(folder)
     async with world(folder, POLICY, store=store) as here:
         states = await play(here)
         return await told(here, states), await then(here)

@@ -13,7 +13,7 @@ from typing import Any
 from azure.core import MatchConditions
 from azure.storage.blob.aio import ContainerClient
 
-from guardrail.audit import DAILY
+from guardrail.anchors import DAILY
 from guardrail.errors import Held, Malformed, Stale
 from guardrail.stores.account import Account, Refused
 

@@ -37,12 +37,22 @@ class SignedStore:
         case, look = await self.inner.load(resource)
         return await self._verified(case), look
 
+    @property
+    def skew_s(self) -> float:
+        return self.inner.skew_s
+
     async def open_cases(self) -> AsyncIterator[Case]:
         await self._adopt()
         async for case in self.inner.open_cases():
             yield await self._verified(case)
 
-    async def commit(self, case: Case, *records: Record, answered: Look | None = None) -> Case:
+    async def due(self) -> AsyncIterator[Case]:
+        await self._adopt()
+        async for case in self.inner.due():
+            yield await self._verified(case)
+
+    async def commit(self, case: Case, *records: Record, answered: Look | None = None,
+                     again_s: float | None = None) -> Case:
         """What was forged never goes unrecorded, whoever commits.
 
         Errors: Refused in front, for a row that hands must look at first: what only hands may say was forged.
@@ -51,7 +61,7 @@ class SignedStore:
             records = (*records, broken(case, self._clock()))
             logs.told(records[-1], case.resource)
         signed = [await self._vouched(case.resource, one) for one in records]
-        return await self.inner.commit(await self._signed(case), *signed, answered=answered)
+        return await self.inner.commit(await self._signed(case), *signed, answered=answered, again_s=again_s)
 
     async def rules(self) -> Rules:
         """Unsigned, or older than those that were seen: the default, which reports, with the row's generation."""
@@ -222,8 +232,11 @@ class SignedStore:
     async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
         return await self.inner.take(budget, limit, window_s, count)
 
-    def chains(self) -> AsyncIterator[Chain]:
-        return self.inner.chains()
+    def known(self) -> AsyncIterator[ResourceId]:
+        return self.inner.known()
+
+    def chains(self, since: datetime | None = None) -> AsyncIterator[Chain]:
+        return self.inner.chains(since)
 
     async def anchors(self, last: int = 0) -> Sequence[bytes]:
         return await self.inner.anchors(last)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from guardrail import app, audit
+from guardrail import anchors, app, audit
 from guardrail.errors import StoreDown
 from guardrail.stores import Store
 from guardrail.stores.sqlite import SqliteStore
@@ -172,7 +172,7 @@ def test_an_old_copy_is_found_by_an_export_that_was_kept(guardrail: Guardrail, o
     """The whole file put back, anchors included: only what was kept elsewhere knows better."""
     def anchor() -> None:
         with closing(SqliteStore(own_store, app.now)) as store:
-            asyncio.run(audit.anchor(store, app.now()))
+            asyncio.run(anchors.write(store, app.now()))
 
     anchor()
     old = own_store.read_bytes()

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from console.api import CHANGES, READS, Api
 from console.app import HEADERS, Console, build
 from console.gate import BODY_BYTES
-from guardrail import audit
+from guardrail import anchors, audit
 from guardrail.authorize import ROLES, VERBS, Person
 from guardrail.errors import StoreDown, Throttled
 from guardrail.ids import ResourceId
@@ -535,7 +535,7 @@ async def test_the_records_are_verified_and_handed_out(tmp_path: Path, monkeypat
     async with site(tmp_path) as one:
         id, _ = await asked(one.here)
         store: Any = one.here.guardrail.store
-        await audit.anchor(store, one.here.clock())
+        await anchors.write(store, one.here.clock())
         told = json.loads((await one.get("/audit/verify")).body)
         assert (told["intact"], told["anchors"], told["broken"]) == (True, 1, [])
         assert told["newest_anchor"] == "2026-11-24T19:00:00Z"
@@ -554,7 +554,7 @@ async def test_the_records_are_verified_and_handed_out(tmp_path: Path, monkeypat
         for wrong in ("since=soon", "since=2026-11-24", "format=csv"):
             assert (await one.get(f"/audit/export?{wrong}")).status == 400, wrong
         changed = "UPDATE records SET body = replace(CAST(body AS TEXT), 'Enabled', 'enabled') WHERE resource = ?"
-        store._db.execute(changed, (id,))
+        store.inner._db.execute(changed, (id,))
         told = json.loads((await one.get("/audit/verify")).body)
         assert (told["intact"], told["chains_intact"]) == (False, told["chains"] - 1)
         assert [place["resource_id"] for place in told["broken"]] == [id]

@@ -276,7 +276,8 @@ async def test_a_no_may_ask_for_an_exemption(tmp_path: Path) -> None:
 
 def skewed(here: World, seconds: float) -> None:
     """As if this worker's clock were so far ahead of the store's."""
-    store: Any = here.guardrail.store
+    signed: Any = here.guardrail.store
+    store = signed.inner
     here.clock.forward(seconds)
     if isinstance(store, SqliteStore):
         store.skew_s = seconds

@@ -50,7 +50,7 @@ async def signed(request: pytest.FixtureRequest, place: Path, clock: Clock) -> A
     """What every worker has: the same file, and around it who signs and verifies."""
     key = LocalKey(place / "guardrail.key")
     async with sqlite(request, place, clock) as open_one:
-        yield lambda: SignedStore(open_one(), Keys(key, key), clock)
+        yield lambda **options: SignedStore(open_one(**options), Keys(key, key), clock)
 
 
 @asynccontextmanager

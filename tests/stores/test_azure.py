@@ -20,7 +20,7 @@ from azure.core.rest import HttpRequest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail import audit
+from guardrail import anchors, audit
 from guardrail.errors import Held, Malformed, Stale, StoreDown, Unsafe
 from guardrail.ids import ResourceId
 from guardrail.names import chain_key
@@ -473,10 +473,10 @@ async def test_an_anchor_reads_what_moved_and_once_an_hour_everything(
             case, look = await store.load(names[number - 2])
             await store.commit(case, RECORD, answered=look)
         account.requests.clear()
-        lines.append(json.loads(await audit.anchor(store, clock.now)))
+        lines.append(json.loads(await anchors.write(store, clock.now)))
         walked = [one for one in account.requests if one.startswith("GET cases()")]
         await store.nudge()
-        if number % audit.WHOLE != 1 and number > 4:
+        if number % anchors.WHOLE != 1 and number > 4:
             assert len(walked) <= 8, "those of the last fifteen minutes, and our own"
     assert {line["heads"] for line in lines[1:]} == {14}
     moved = [[ResourceId(one[0]) for one in line["moved"] if one[0] != HOME] for line in lines]

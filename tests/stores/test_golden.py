@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from guardrail import __version__, audit, people
+from guardrail import __version__, anchors, audit, people
 from guardrail.errors import Held, Refused, Stale
 from guardrail.ids import ResourceId
 from guardrail.names import chain_key
@@ -31,6 +31,7 @@ from tests.flow.harness import STORAGE, world
 from tests.flow.test_loop import OPEN
 from tests.flow.test_people import APPROVER, ONCALL
 from tests.flow.world import DEV, World
+from tools.golden_rows import write_key
 
 pytestmark = [pytest.mark.anyio, pytest.mark.threat("R38")]
 
@@ -179,7 +180,7 @@ async def test_no_field_of_a_row_is_lost(release: str) -> None:
             *((body, look_body(look_of(resource, generation, body)))
               for resource, generation, body in db.execute("SELECT resource, generation, body FROM looks")),
             *((body, to_json(rules_from(body))) for (body,) in db.execute("SELECT body FROM state WHERE name = 'rules'")),
-            *((line, to_json(msgspec.json.decode(line, type=audit.AnchorLine)))
+            *((line, to_json(msgspec.json.decode(line, type=anchors.AnchorLine)))
               for (line,) in db.execute("SELECT line FROM anchors")),
         ]
     assert len(written) > 20
@@ -228,6 +229,7 @@ async def test_rows_of_a_newer_version_are_held_and_left_untouched(kept: tuple[K
 async def test_what_a_release_left_open_is_finished(release: str, tmp_path: Path) -> None:
     """Each drift is put right by one write, or by none where it had been sent; what people must say, they say."""
     shutil.copy(ROWS / release / "guardrail.db", tmp_path / "guardrail.db")
+    write_key(tmp_path)
     told = evening(release)
     async with world(tmp_path, told["policy"]) as here:
         here.clock.now = datetime.fromisoformat(told["at"])
@@ -297,7 +299,8 @@ async def test_two_versions_on_one_store_lose_no_row(
 
 
 async def version(here: World, id: ResourceId, v: int, *, look: bool) -> None:
-    store: Any = here.guardrail.store
+    signed: Any = here.guardrail.store
+    store = signed.inner
     if isinstance(store, SqliteStore):
         for table in ("cases", "looks") if look else ("cases",):
             store._db.execute(f"UPDATE {table} SET v = ? WHERE key = ?", (v, chain_key(id)))
@@ -308,7 +311,8 @@ async def version(here: World, id: ResourceId, v: int, *, look: bool) -> None:
 
 
 async def rows_of(here: World, id: ResourceId) -> dict[str, Any]:
-    store: Any = here.guardrail.store
+    signed: Any = here.guardrail.store
+    store = signed.inner
     if isinstance(store, SqliteStore):
         tables = {"case": "cases", "look": "looks"}
         return {name: store._db.execute(f"SELECT * FROM {table} WHERE key = ?", (chain_key(id),)).fetchone()
