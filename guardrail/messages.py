@@ -101,7 +101,8 @@ KINDS: Mapping[str, Kind] = {
         "clock.skewed", "Clocks differ", "Ours and the store's are {skew_s} s apart. Nothing is approved, and nothing expires.",
         "Find out which one is wrong.", "high"),
     "audit.broken": Kind(
-        "audit.broken", "Records do not verify: {chain}", "Record {record}: somebody changed what was written down.",
+        "audit.broken", "Somebody wrote into what we know: {forged}",
+        "{why}. What does not verify is not obeyed; where it matters, people are asked.",
         "Keep a copy of everything, and find out who.", "critical", "audit"),
 }
 TOLD = frozenset(KINDS)
@@ -223,6 +224,7 @@ def _facts(engine: Engine, kind: Kind, record: Mapping[str, Any], detail: Mappin
     verb, done = _VERBS.get(str(detail.get("kind", "fix")), _VERBS["fix"])
     expires = str(detail.get("expires") or "")
     return {
+        "forged": line(", ".join(map(str, detail["what"])) if isinstance(detail.get("what"), list) else ""),
         "name": line(str(resource).rsplit("/", 1)[-1]), "verb": verb, "done": done, "at": f"{record['at'][11:19]} UTC",
         "what": (known[0].title if known else line(", ".join(controls)) or "what a person asked for") + more,
         "breaks": (known[0].breaks if known else "") or "nothing known",
