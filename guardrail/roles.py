@@ -30,6 +30,15 @@ _FORBIDDEN = re.compile(
     r"microsoft\.authorization/(?!roleassignments/delete$).*/(write|delete|action)$|microsoft\.resources/deployments/write$"
     r"|microsoft\.managedidentity/userassignedidentities/.*write$|.*/listkeys/action$|.*\*.*")
 
+# The one write of a report-only installation: a tag on its own resource group (catalogue of Microsoft.Resources)
+PROBE = ("Microsoft.Resources/tags/read", "Microsoft.Resources/tags/write")
+# What Event Grid sends us of a subscription: operations that took effect. A topic of type Microsoft.Resources.Subscriptions
+# has six more, of what failed or was cancelled, and of those nothing follows
+EVENT_TYPES = ("Microsoft.Resources.ResourceWriteSuccess", "Microsoft.Resources.ResourceDeleteSuccess",
+               "Microsoft.Resources.ResourceActionSuccess")
+# What we want to hear of ourselves: topic and event subscription, the probe's tag, the two apps
+OWN = ("Microsoft.EventGrid/", "Microsoft.Resources/tags/", "Microsoft.Web/")
+
 
 # To look up what a restored value refers to, whatever its type (guardrail.dangling). Under which of the two names RBAC
 # checks a group's list was not verified.
@@ -146,4 +155,4 @@ def role(controls: Iterable[Control], types: Mapping[str, ResourceType], reach: 
 def filters(controls: Iterable[Control]) -> tuple[str, ...]:
     """Prefixes of data.operationName for the event subscription: one a provider, since 25 values is all there is."""
     prefixes = {trigger.split("/")[0] + "/" for control in controls for trigger in control.triggered_by}
-    return tuple(sorted(prefixes))
+    return tuple(sorted(prefixes.union(OWN)))

@@ -179,8 +179,9 @@ def _is_same(one: str, other: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def published(type: str, version: str) -> Published:
-    """Errors: KeyError where tests/schemas/ has no such file."""
-    path = FOLDER / f"{fold(type).replace('/', '.')}@{version}.json"
-    if not path.exists():
-        raise KeyError(f"{path.name} is not in tests/schemas: python -m tools.import_schemas GIT_DIR")
+    """Errors: KeyError where neither tests/schemas/ nor tests/schemas/infra/ has such a file."""
+    name = f"{fold(type).replace('/', '.')}@{version}.json"
+    path = next((one for one in (FOLDER / name, FOLDER / "infra" / name) if one.exists()), None)
+    if path is None:
+        raise KeyError(f"{name} is not in tests/schemas: python -m tools.import_schemas GIT_DIR")
     return Published(type, version, json.loads(path.read_bytes()))

@@ -7,6 +7,7 @@ GIT_DIR is a copy of the type index, github.com/Azure/bicep-types-az. Written to
     TYPE@VERSION.json   a JSON Schema of each type that a ResourceType or a Route of ours names: kinds, readOnly,
                         writeOnly, required; `enum` is a closed list, `examples` the known values of an open one,
                         `discriminator` names the property that chooses the shape
+    infra/TYPE@...      the same of each further resource in infra/*.bicep
     index.json          {type: {"newest": the newest stable version, else the newest preview, "actions": [...]}} of every
                         type of the namespaces that our types, triggers and permissions name; `$comment`: the
                         commit
@@ -29,7 +30,8 @@ from guardrail import roles
 from guardrail.paths import fold
 from remediators import TYPES
 
-TARGET = Path(__file__).resolve().parent.parent / "tests" / "schemas"
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "tests" / "schemas"
 REQUIRED, READ_ONLY, WRITE_ONLY = 1, 2, 4       # the index's flags
 ARM_OWN = ("id", "name", "type")                # of every resource; the index adds an apiVersion that no document has
 PLAIN = {"IntegerType": "integer", "BooleanType": "boolean", "NullType": "null"}
@@ -42,6 +44,12 @@ def wanted() -> list[tuple[str, str]]:
     pairs |= {(roles.resource(type, route), route.api_version or type.api_version)
               for type in TYPES for route in type.routes if "{action}" not in route.url}
     return sorted(pairs, key=lambda pair: (fold(pair[0]), pair[1]))
+
+
+def deployed() -> list[tuple[str, str]]:
+    """The same of each further resource that infra/ deploys."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "infra").rglob("*.bicep"))
+    return sorted(set(re.findall(r"^resource \w+ '([^@']+)@([^']+)'", text, re.MULTILINE)) - set(wanted()))
 
 
 def namespaces() -> set[str]:
@@ -113,7 +121,7 @@ class Reduction:
         name, version = node["name"].split("@")
         body = self._follow(node["body"])
         top = self.definitions[body["$ref"].rsplit("/", 1)[1]]
-        top["properties"].pop("apiVersion")
+        top["properties"].pop("apiVersion", None)
         top["properties"].update({own: {"type": "string", "readOnly": True} for own in ARM_OWN})
         top["required"] = [own for own in top.get("required", ()) if own not in (*ARM_OWN, "apiVersion")]
         return {"title": name, "$comment": version, **body, "$defs": dict(sorted(self.definitions.items()))}
@@ -184,13 +192,14 @@ def texts(index: Index) -> Iterator[tuple[str, str]]:
     overview = {name: row for space in sorted(namespaces()) for name, row in index.overview(space).items()}
     rows = dict(sorted(overview.items(), key=lambda entry: fold(entry[0])))
     yield "index.json", _lines({"$comment": index.commit(), **rows})
-    for type, version in wanted():
-        schema = index.schema(type, version)
-        if schema is None:
-            print(f"not in the index: {type}@{version}")
-            continue
-        definitions = _lines(schema.pop("$defs"))
-        yield file_of(type, version), _lines(schema)[:-3] + f',\n"$defs": {definitions}}}\n'
+    for folder, pairs in (("", wanted()), ("infra/", deployed())):
+        for type, version in pairs:
+            schema = index.schema(type, version)
+            if schema is None:
+                print(f"not in the index: {type}@{version}")
+                continue
+            definitions = _lines(schema.pop("$defs"))
+            yield folder + file_of(type, version), _lines(schema)[:-3] + f',\n"$defs": {definitions}}}\n'
 
 
 def main(arguments: Iterable[str]) -> int:
@@ -198,10 +207,10 @@ def main(arguments: Iterable[str]) -> int:
     check = "--check" in options
     repository = next(one for one in options if not one.startswith("--"))
     made = dict(texts(Index(repository)))
-    stands = {path.name: path.read_text(encoding="utf-8") for path in TARGET.glob("*.json")}
+    stands = {path.relative_to(TARGET).as_posix(): path.read_text(encoding="utf-8") for path in TARGET.rglob("*.json")}
     moved = sorted(name for name in {*made, *stands} if made.get(name) != stands.get(name))
     if not check:
-        TARGET.mkdir(exist_ok=True)
+        (TARGET / "infra").mkdir(parents=True, exist_ok=True)
         for name in moved:
             if name in made:
                 (TARGET / name).write_text(made[name], encoding="utf-8")
