@@ -3,7 +3,7 @@ VENV := .venv$(if $(PYTHON),-$(or $(lastword $(subst python, ,$(notdir $(PYTHON)
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help setup run host test lint types threats docs replay azurite package bench bench-peer
+.PHONY: help setup run host test lint types threats docs replay azurite package bench bench-peer infra
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +36,9 @@ threats: setup ## which tests prove which row of the threat model
 
 docs: setup ## write the generated pages: docs/controls.md
 	@$(BIN)/python -m tools.docs
+
+infra: setup ## write what infra/ takes from the enabled controls: roles, filters, app roles, docs/reference/roles.md
+	@$(BIN)/python -m tools.infra
 
 replay: setup ## recorded events through the engine, report-only
 	@$(BIN)/guardrail replay recorded/events

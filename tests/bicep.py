@@ -8,13 +8,12 @@ identity's principal, a host name) is a Runtime. An unknown name, function or pa
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ META = ("name", "parent", "scope", "dependsOn")
 
 class Runtime(str):
     """What only a deployment knows; named by the expression that asks for it."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,8 @@ class Resource:
     def get(self, name: str) -> Any:
         if name in ("id", "name", "type"):
             return getattr(self, name)
-        return self.body[name] if name in self.body and name != "properties" and name != "identity" else Runtime(f"<{self.id}>.{name}")
+        is_given = name in self.body and name not in ("properties", "identity")
+        return self.body[name] if is_given else Runtime(f"<{self.id}>.{name}")
 
 
 def marked(text: str) -> str:
@@ -127,10 +129,10 @@ class Template:
             return self._parameter(symbol, tree["parameters"][symbol])
         if symbol in tree.get("variables", {}):
             return self.of(tree["variables"][symbol]["value"])
-        for kind, make in (("resources", self._resource), ("modules", self._module)):
-            if symbol in tree.get(kind, {}):
-                row = tree[kind][symbol]
-                return self._unrolled(row["config"], lambda config, local: make(symbol, row, config, local), {})
+        if symbol in tree.get("resources", {}):
+            return self._unrolled(tree["resources"][symbol]["config"], partial(self._resource, symbol), {})
+        if symbol in tree.get("modules", {}):
+            return self._unrolled(tree["modules"][symbol]["config"], partial(self._module, symbol), {})
         raise NameError(f"{self.file.name}: {symbol} is not defined")
 
     def _parameter(self, name: str, row: Mapping[str, Any]) -> Any:
@@ -157,7 +159,8 @@ class Template:
             return make(config["config"], local) if self.of(config["condition"], local) else None
         return make(config, local)
 
-    def _resource(self, symbol: str, row: Mapping[str, Any], config: Any, local: Mapping[str, Any]) -> Resource:
+    def _resource(self, symbol: str, config: Any, local: Mapping[str, Any]) -> Resource:
+        row = self.tree["resources"][symbol]
         raw = {key.strip("'"): value for key, value in config.items()}
         name, type = str(self.of(raw["name"], local)), row["type"]
         parent = self.of(raw["parent"], local) if "parent" in raw else None
@@ -171,17 +174,18 @@ class Template:
         else:
             kinds, names = type.split("/")[1:], name.split("/")
             assert len(kinds) == len(names), f"{self.file.name}: {symbol}: {name} does not fit {type}"
-            id = f"{scope}/providers/{type.split('/')[0]}" + "".join(f"/{kind}/{one}" for kind, one in zip(kinds, names, strict=True))
+            pairs = zip(kinds, names, strict=True)
+            id = f"{scope}/providers/{type.split('/')[0]}" + "".join(f"/{kind}/{one}" for kind, one in pairs)
         body = {key: self.of(value, local) for key, value in raw.items() if key not in META}
         return Resource(self.file.name, symbol, type, row["api_version"], row["existing"], id, name, body, scope)
 
-    def _module(self, symbol: str, row: Mapping[str, Any], config: Any, local: Mapping[str, Any]) -> Template:
+    def _module(self, symbol: str, config: Any, local: Mapping[str, Any]) -> Template:
         scope = self.of(config["scope"], local) if "scope" in config else self.scope
         scope = scope if isinstance(scope, str) else scope.id if isinstance(scope, Resource) else scope["id"]
         if "dependsOn" in config:
             self.of(config["dependsOn"], local)
         given = {key.strip("'"): self.of(value, local) for key, value in config.get("params", {}).items()}
-        path = (self.file.parent / row["detail"]["path"].removeprefix(MARK)).resolve()
+        path = (self.file.parent / self.tree["modules"][symbol]["detail"]["path"]).resolve()
         return Template(path, given, scope)
 
     # expressions
@@ -292,17 +296,14 @@ def _union(*values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for one in values for key, value in one.items()}
 
 
-def _subnet(prefix: str, size: int, at: int) -> str:
-    return str(list(ipaddress.ip_network(prefix).subnets(new_prefix=size))[at])
-
-
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "empty": lambda value: not value, "last": lambda value: value[-1], "split": lambda text, by: text.split(by),
     "guid": lambda *parts: str(uuid.uuid5(uuid.NAMESPACE_URL, "|".join(parts))),
     "unique_string": lambda *parts: uuid.uuid5(uuid.NAMESPACE_URL, "|".join(parts)).hex[:13],
-    "take": lambda value, count: value[:count], "to_lower": str.lower, "replace": str.replace, "join": lambda items, by: by.join(items),
+    "take": lambda value, count: value[:count], "to_lower": str.lower, "replace": str.replace,
+    "join": lambda items, by: by.join(items),
     "starts_with": str.startswith, "union": _union, "environment": lambda: CLOUD, "tenant": lambda: {"tenantId": TENANT},
-    "contains": lambda where, what: what in where, "cidrSubnet": _subnet,
+    "contains": lambda where, what: what in where,
     "concat": lambda *parts: [item for part in parts for item in part] if isinstance(parts[0], list) else "".join(parts),
     "format": lambda text, *parts: text.format(*parts),
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,26 @@ DEPLOYMENTS: Mapping[str, Mapping[str, str]] = {
         "approvers": "11111111-1111-1111-1111-111111111111"},
     "asking, unseen, straight to the function": {
         "ceiling": "approve", "consoleAccess": "private", "delivery": "function", "guardedSubscriptions": OTHER},
+}
+
+ALL = list(DEPLOYMENTS)
+ACCOUNTS, GRANTS = "Microsoft.Storage/storageAccounts", "Microsoft.Authorization/roleAssignments"
+DEFINITIONS = "Microsoft.Authorization/roleDefinitions"
+SUBSCRIPTIONS = "Microsoft.EventGrid/systemTopics/eventSubscriptions"
+FRONT, HANDS = "func-guardrail-front", "func-guardrail-hands"
+# the built-in roles that we assign, as the documentation lists them: none writes to ARM or reads keys
+NARROW = {
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
+    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "Storage Blob Data Reader",
+    "19e7f393-937e-4f77-808e-94535e297925": "Storage Queue Data Reader",
+    "8a0f0c08-91a1-4084-bc3d-661d67233fed": "Storage Queue Data Message Processor",
+    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": "Storage Queue Data Message Sender",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+    "12338af0-0e69-4776-bea7-57ae8d297424": "Key Vault Crypto User",
+    "21090545-7ca7-4776-b22c-e363652d74d2": "Key Vault Reader",
+    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
 }
 
 
@@ -60,3 +81,20 @@ def settings(part: str, name: str = "as it comes") -> dict[str, Any]:
     id = site(part, name).id
     found = next(one for one in made("Microsoft.Web/sites/config", name) if one.id.startswith(f"{id}/"))
     return dict(found.body["properties"])
+
+
+def environment(part: str, name: str = "as it comes") -> dict[str, str]:
+    """The settings of one app as its worker would find them in Azure, references to the vault resolved."""
+    known = {"defaultHostName": "func.azurewebsites.net"}
+    found = {key: re.sub(r"<[^>]*>\.properties\.(\w+)", lambda what: known.get(what[1], "x"), str(value))
+             for key, value in settings(part, name).items()}
+    resolved = {key: "https://hook.example/x" for key, value in found.items() if value.startswith("@Microsoft.KeyVault(")}
+    return {**found, **resolved, "WEBSITE_INSTANCE_ID": "1"}
+
+
+def grants(name: str = "as it comes", to: str = "") -> Iterator[tuple[str, str, str]]:
+    """(name of a built-in role or id of ours, scope, principal) of each role assignment of a deployment."""
+    for one in made(GRANTS, name):
+        role = one.body["properties"]["roleDefinitionId"]
+        if to in one.body["properties"]["principalId"]:
+            yield NARROW.get(role.rsplit("/", 1)[1], role), one.scope, one.body["properties"]["principalId"]

@@ -18,6 +18,9 @@ EXCEPTIONS: Mapping[tuple[str, str], str] = {
         "the documentation of app settings has it as a property of the site; the published types leave it out",
 }
 
+LIMITS = {"Microsoft.Storage/storageAccounts": r"[a-z0-9]{3,24}", "Microsoft.Web/sites": r"[A-Za-z0-9-]{2,60}",
+          "Microsoft.KeyVault/vaults": r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]"}
+
 
 def named(file: Path) -> str:
     return file.relative_to(infra.INFRA).as_posix()
@@ -86,9 +89,7 @@ def test_no_name_is_too_long_or_sent_twice() -> None:
         assert sorted(ids) == sorted(set(ids))
         for one in made:
             last = one.name.rsplit("/", 1)[-1]
-            limit = {"Microsoft.Storage/storageAccounts": r"[a-z0-9]{3,24}", "Microsoft.KeyVault/vaults": r"[A-Za-z][\w-]{1,22}[A-Za-z0-9]",
-                     "Microsoft.Web/sites": r"[A-Za-z0-9-]{2,60}"}.get(one.type, r".{1,260}")
-            assert re.fullmatch(limit, last), last
+            assert re.fullmatch(LIMITS.get(one.type, r".{1,260}"), last), last
 
 
 def test_versions_are_stable_ones_where_there_are_any() -> None:

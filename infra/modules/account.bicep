@@ -29,6 +29,7 @@ param workspaceId string
 param isLocked bool = false
 
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
+  // checkov:skip=CKV_AZURE_206: three zones by default; another region is a parameter, since records may have to stay in one
   name: name
   location: location
   tags: tags

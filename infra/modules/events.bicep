@@ -17,7 +17,7 @@ param frontId string
 param actionGroupId string
 
 var filters = loadJsonContent('../filters.json')
-var filter = {
+var heard = {
   includedEventTypes: filters.events
   isSubjectCaseSensitive: false
   advancedFilters: [
@@ -28,6 +28,8 @@ var filter = {
     }
   ]
 }
+// -1: no message runs out while nobody takes it
+var forever = -1
 var retry = {
   maxDeliveryAttempts: 30
   eventTimeToLiveInMinutes: 1440
@@ -66,14 +68,13 @@ resource toQueue 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15
         properties: {
           resourceId: recordsId
           queueName: 'events'
-          // no message runs out while nobody takes it
-          queueMessageTimeToLiveInSeconds: -1
+          queueMessageTimeToLiveInSeconds: forever
         }
       }
     }
     deadLetterWithResourceIdentity: deadLetters
     eventDeliverySchema: 'EventGridSchema'
-    filter: filter
+    filter: heard
     retryPolicy: retry
   }
 }
@@ -91,7 +92,7 @@ resource toFunction 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02
     }
     deadLetterWithResourceIdentity: deadLetters
     eventDeliverySchema: 'EventGridSchema'
-    filter: filter
+    filter: heard
     retryPolicy: retry
   }
 }

@@ -3,6 +3,8 @@ param name string
 param location string
 param tags object = {}
 param addressPrefix string = '10.90.0.0/24'
+param appsPrefix string = '10.90.0.0/26'
+param endpointsPrefix string = '10.90.0.64/26'
 
 @description('True: private endpoints and their zones. False: service endpoints of the one subnet, which cost nothing.')
 param isPrivate bool
@@ -111,7 +113,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
       {
         name: 'apps'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 26, 0)
+          addressPrefix: appsPrefix
           networkSecurityGroup: {
             id: rules.id
           }
@@ -136,7 +138,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
       {
         name: 'endpoints'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 26, 1)
+          addressPrefix: endpointsPrefix
           networkSecurityGroup: {
             id: rules.id
           }
