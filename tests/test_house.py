@@ -129,7 +129,7 @@ def test_everything_is_either_deployed_or_ignored() -> None:
     assert not set(DEPLOYED) & set(ignored)
     assert {name for name in DEPLOYED if not (ROOT / name).exists()} == set()
     top = {path.name for path in ROOT.iterdir() if path.suffix != ".md" and not path.name.startswith(".venv")}
-    assert top - set(DEPLOYED) - set(ignored) - {"__pycache__"} == set()
+    assert top - set(DEPLOYED) - set(ignored) - {"__pycache__", ".python_packages"} == set()
 
 
 def imports(file: Path) -> set[str]:

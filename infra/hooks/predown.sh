@@ -1,0 +1,30 @@
+#!/bin/sh
+# Before the groups go: what stands in guarded subscriptions is taken away, rights first. What was quarantined stays quarantined.
+# The group with the anchors is locked and stays: docs/how-to/remove.md. Safe to run twice.
+set -eu
+
+for id in $(printf '%s' "$GUARDRAIL_GUARDED" | tr ',' ' '); do
+  az role assignment list --subscription "$id" --scope "/subscriptions/$id" --assignee "$GUARDRAIL_HANDS_PRINCIPAL" \
+    --query '[].id' --only-show-errors --output tsv |
+    while read -r assignment; do
+      az role assignment delete --ids "$assignment" --only-show-errors </dev/null
+      printf '  (-) Removed: %s\n' "$assignment"
+    done
+  az eventgrid system-topic list --subscription "$id" --only-show-errors --output tsv \
+    --query "[?topicType=='Microsoft.Resources.Subscriptions'].[name, resourceGroup]" |
+    while read -r topic group; do
+      for name in "guardrail-$AZURE_ENV_NAME" "guardrail-$AZURE_ENV_NAME-direct"; do
+        az eventgrid system-topic event-subscription delete --subscription "$id" --resource-group "$group" \
+          --system-topic-name "$topic" --name "$name" --yes --only-show-errors --output none 2>/dev/null </dev/null || continue
+        printf '  (-) Removed: event subscription %s on %s\n' "$name" "$topic"
+      done
+    done
+  az role definition list --subscription "$id" --custom-role-only true --only-show-errors --output tsv \
+    --query "[?starts_with(roleName, 'Guardrail ') && contains(roleName, '($AZURE_ENV_NAME, $id)')].name" |
+    while read -r definition; do
+      az role definition delete --name "$definition" --custom-role-only true --scope "/subscriptions/$id" --only-show-errors </dev/null
+      printf '  (-) Removed: role definition %s\n' "$definition"
+    done
+done
+printf '  (!) Resources that were isolated stay as they are: docs/how-to/quarantine-and-release.md before this, or by hand after it.\n'
+printf '  (!) %s holds the anchors and is locked: it stays. docs/how-to/remove.md\n' "$GUARDRAIL_AUDIT_GROUP"

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Before anything is made: what is missing, which topics are there already, and what the guardrail will be allowed to do.
+# Reads Azure only, but for resource providers, which it registers. Safe to run twice.
+set -eu
+cd "$(dirname "$0")/../.."
+
+say() { printf '%s\n' "$*"; }
+stop() { say "  (x) $1" >&2; say "      Cure: $2" >&2; exit 1; }
+
+account=$(az account show --query id --output tsv) || stop "the Azure CLI is not signed in" "az login, then run this again"
+own=${AZURE_SUBSCRIPTION_ID:-$account}
+guarded=$(printf '%s' "${GUARDRAIL_SUBSCRIPTIONS:-$own}" | tr ',' ' ')
+ceiling=${GUARDRAIL_CEILING:-report}
+[ -n "${GUARDRAIL_AUDIENCE:-}" ] || stop "GUARDRAIL_AUDIENCE is not set: the console has no app registration" \
+  "docs/tutorials/first-deployment.md, step 2; then azd env set GUARDRAIL_AUDIENCE api://..."
+
+for provider in Microsoft.App Microsoft.Web Microsoft.EventGrid Microsoft.Insights Microsoft.KeyVault; do
+  az provider register --namespace "$provider" --subscription "$own" --only-show-errors --output none
+done
+
+# Azure allows one system topic a subscription: another product's is used as it is, if it can deliver by identity
+topics=
+for id in $guarded; do
+  az provider register --namespace Microsoft.EventGrid --subscription "$id" --only-show-errors --output none
+  found=$(az eventgrid system-topic list --subscription "$id" --only-show-errors --output tsv \
+    --query "[?topicType=='Microsoft.Resources.Subscriptions'].[id, identity.type]")
+  topic=$(printf '%s' "$found" | cut -f1)
+  identity=$(printf '%s' "$found" | cut -f2)
+  case "$topic" in
+    '' | */evgt-guardrail-"$AZURE_ENV_NAME") continue ;;
+  esac
+  case "$identity" in
+    *SystemAssigned*) ;;
+    *) stop "the system topic $topic has no system-assigned identity, so it cannot deliver without a key" \
+      "ask its owner for: az eventgrid system-topic update --ids $topic --identity systemassigned" ;;
+  esac
+  say "  (-) System topic of $id: $topic is there and is used as it is"
+  topics="${topics:+$topics,}$topic"
+done
+azd env set GUARDRAIL_TOPICS "$topics"
+
+reads=$(sed -n '/"reader"/,/]/p' infra/roles.json | grep -c '/read"')
+say "Guardrail will create rg-guardrail-$AZURE_ENV_NAME and rg-guardrail-$AZURE_ENV_NAME-audit, and in each of: $guarded"
+say "  the role Guardrail reader ($reads read actions, listed in infra/roles.json) and one event subscription."
+if [ "$ceiling" = report ]; then
+  say "  It gets no permission to change your resources (only to tag its own group, for the probe)."
+else
+  say "  CEILING $ceiling: it also gets the role Guardrail remediator, which writes. docs/reference/roles.md lists every action."
+fi
+[ -n "${GUARDRAIL_APPROVERS:-}" ] || say "  (!) GUARDRAIL_APPROVERS is empty: nobody can approve, unless the policy names groups."

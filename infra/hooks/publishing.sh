@@ -1,0 +1,28 @@
+#!/bin/sh
+# open | close: the door through which packages are published to both apps. It is closed but for the minutes of a deployment,
+# takes no password, and hands stays deaf to everything else. From within its network (GUARDRAIL_DEPLOY=private) it stays shut.
+set -eu
+
+[ "${GUARDRAIL_DEPLOY:-}" != private ] || exit 0
+case "$1" in
+  open) action=Allow hands=Enabled front=Enabled ;;
+  close) action=Deny hands=Disabled front=Enabled ;;
+  *) printf 'publishing.sh open | close\n' >&2; exit 2 ;;
+esac
+[ "$1" = open ] || [ "${GUARDRAIL_CONSOLE_ACCESS:-public}" = public ] || front=Disabled
+
+version=2025-03-01
+failed=0
+for app in "$GUARDRAIL_FRONT" "$GUARDRAIL_HANDS"; do
+  id="$GUARDRAIL_GROUP/providers/Microsoft.Web/sites/$app"
+  [ "$app" = "$GUARDRAIL_HANDS" ] && access=$hands || access=$front
+  az resource update --ids "$id" --api-version "$version" --set "properties.publicNetworkAccess=$access" \
+    --only-show-errors --output none || failed=1
+  az resource update --ids "$id/config/web" --api-version "$version" \
+    --set "properties.scmIpSecurityRestrictionsDefaultAction=$action" --only-show-errors --output none || failed=1
+done
+if [ $failed = 1 ]; then
+  printf '  (x) Publishing is not %s at both apps\n      Cure: sh infra/hooks/publishing.sh close, or azd provision\n' "$1" >&2
+  exit 1
+fi
+[ "$1" = close ] || printf '  (-) Publishing is open. If the deployment breaks off: sh infra/hooks/publishing.sh close\n'

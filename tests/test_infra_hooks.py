@@ -1,0 +1,168 @@
+"""azure.yaml, its parameters and its hooks: what they name is there. The hooks run, against an `az` that only takes notes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests import infra
+from tests.bicep import parsed
+
+HOOKS = infra.INFRA / "hooks"
+AZD = YAML(typ="safe").load((infra.ROOT / "azure.yaml").read_text("utf-8"))
+PARAMETERS = json.loads((infra.INFRA / "main.parameters.json").read_bytes())["parameters"]
+ONE = "00000000-0000-0000-0000-00000000000a"
+GROUP = f"/subscriptions/{ONE}/resourceGroups/rg-guardrail-test"
+ENVIRONMENT = {
+    "AZURE_ENV_NAME": "test", "AZURE_SUBSCRIPTION_ID": ONE, "GUARDRAIL_AUDIENCE": "api://x", "GUARDRAIL_GUARDED": ONE,
+    "GUARDRAIL_HANDS_PRINCIPAL": "principal", "GUARDRAIL_GROUP": GROUP, "GUARDRAIL_AUDIT_GROUP": "rg-guardrail-test-audit",
+    "GUARDRAIL_FRONT": "front-app", "GUARDRAIL_HANDS": "hands-app", "GUARDRAIL_CONSOLE": "https://console",
+}
+# what people may set beside the outputs and parameters
+OWN = {"AZURE_ENV_NAME", "AZURE_SUBSCRIPTION_ID", "GUARDRAIL_DEPLOY", "GUARDRAIL_CLI", "PYTHON"}
+STUB = """#!/bin/sh
+printf '%s\\n' "{name} $*" >>"$LOG"
+case "{name} $*" in
+{cases}
+esac
+"""
+
+
+def run(hook: str, tmp_path: Path, answers: Mapping[str, str] = {}, **more: str) -> tuple[int, str, list[str]]:
+    """(exit code, what it said, calls) of a hook; `answers`: pattern of a call -> shell that answers it."""
+    log = tmp_path / "log"
+    log.write_text("")
+    cases = "".join(f"  {pattern}) {answer} ;;\n" for pattern, answer in answers.items())
+    for name in ("az", "azd", "guardrail"):
+        (tmp_path / name).write_text(STUB.replace("{name}", name).replace("{cases}", cases))
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log), **ENVIRONMENT,
+                   "GUARDRAIL_CLI": str(tmp_path / "guardrail"), **more}
+    words = hook.split()
+    command = ["sh", str(HOOKS / words[0]), *words[1:]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr, log.read_text("utf-8").splitlines()
+
+
+def test_both_services_are_one_package_for_two_apps() -> None:
+    assert set(AZD["services"]) == {one.body["tags"]["azd-service-name"] for one in infra.made("Microsoft.Web/sites")}
+    assert all(service == {"project": ".", "language": "py", "host": "function", "remoteBuild": False}
+               for service in AZD["services"].values())
+
+
+def test_every_hook_is_there_and_can_be_run() -> None:
+    named = {HOOKS.parent.parent / hook["run"].split()[0] for hook in AZD["hooks"].values()}
+    assert {path for path in named if not os.access(path, os.X_OK)} == set()
+    assert named == set(HOOKS.glob("*.sh")), "each is called by azd; publishing.sh closes what it opened"
+    for path in named:
+        assert subprocess.run(["sh", "-n", str(path)], check=False).returncode == 0
+
+
+def test_the_parameters_are_those_of_the_template() -> None:
+    known = parsed(infra.INFRA / "main.bicep")["parameters"]
+    mandatory = {name for name, row in known.items() if row["default"] is None}
+    assert mandatory <= set(PARAMETERS) <= set(known)
+    for name, row in PARAMETERS.items():
+        found = re.fullmatch(r"\$\{(AZURE|GUARDRAIL)_[A-Z_]+(?:=([^}]*))?\}", row["value"])
+        assert found, name
+        default = (known[name]["default"] or "").lstrip("\u00a7")
+        assert (found[2] is None) == (name in mandatory)
+        assert name in mandatory or found[2] == default, "azd and the template differ in what is the default"
+
+
+def test_hooks_use_only_what_the_template_puts_out_or_people_may_set() -> None:
+    outputs = set(infra.template().outputs())
+    told = {found for row in PARAMETERS.values() for found in re.findall(r"\$\{(\w+)", row["value"])}
+    text = "".join(path.read_text("utf-8") for path in HOOKS.glob("*.sh"))
+    used = set(re.findall(r"\$\{?((?:AZURE|GUARDRAIL)_[A-Z_]+)", text))
+    assert used <= outputs | told | OWN
+
+
+def test_without_an_app_registration_nothing_is_made(tmp_path: Path) -> None:
+    code, said, calls = run("preprovision.sh", tmp_path, GUARDRAIL_AUDIENCE="")
+    assert code == 1
+    assert "Cure: docs/tutorials/first-deployment.md" in said
+    assert not [call for call in calls if " register" in call or call.startswith("azd")]
+
+
+@pytest.mark.parametrize(("found", "code", "kept"), [
+    ("", 0, ""),
+    ("/x/evgt-guardrail-test\\tSystemAssigned", 0, ""),
+    ("/x/evgt-other\\tSystemAssigned", 0, "/x/evgt-other"),
+    ("/x/evgt-other\\tNone", 1, None),
+])
+def test_a_topic_of_another_product_is_used_if_it_can_deliver_by_identity(
+        found: str, code: int, kept: str | None, tmp_path: Path) -> None:
+    answers = {'"az account show"*': f"echo {ONE}", '"az eventgrid system-topic list"*': f"printf '{found}'"}
+    done, said, calls = run("preprovision.sh", tmp_path, answers)
+    assert done == code
+    told = [call for call in calls if call.startswith("azd env set GUARDRAIL_TOPICS")]
+    assert told == ([] if kept is None else [f"azd env set GUARDRAIL_TOPICS {kept}"])
+    assert ("--identity systemassigned" in said) == (code == 1)
+
+
+@pytest.mark.parametrize(("ceiling", "said"), [
+    ("report", "no permission to change"), ("enforce", "Guardrail remediator, which writes")])
+def test_it_says_before_what_it_will_be_allowed_to_do(ceiling: str, said: str, tmp_path: Path) -> None:
+    answers = {'"az account show"*': f"echo {ONE}"}
+    _, told, _ = run("preprovision.sh", tmp_path, answers, GUARDRAIL_CEILING=ceiling)
+    reads = json.loads((infra.INFRA / "roles.json").read_bytes())["reader"]
+    assert said in told
+    assert f"({len(reads)} read actions" in told
+
+
+@pytest.mark.threat("F8")
+@pytest.mark.parametrize(("ceiling", "removed"), [("report", ["a", "b"]), ("approve", [])])
+def test_going_back_to_report_takes_the_write_role_away(ceiling: str, removed: list[str], tmp_path: Path) -> None:
+    answers = {'"az role assignment list"*': "printf 'a\\nb\\n'"}
+    code, _, calls = run("postprovision.sh", tmp_path, answers, GUARDRAIL_CEILING=ceiling)
+    assert code == 0
+    assert [call.split()[5] for call in calls if "assignment delete" in call] == removed
+
+
+@pytest.mark.threat("F1")
+@pytest.mark.parametrize(("console", "front"), [("public", "Enabled"), ("private", "Disabled")])
+def test_publishing_is_shut_again_for_both_apps(console: str, front: str, tmp_path: Path) -> None:
+    code, _, calls = run("publishing.sh close", tmp_path, GUARDRAIL_CONSOLE_ACCESS=console)
+    assert code == 0
+    sites = f"{GROUP}/providers/Microsoft.Web/sites"
+    told = {(call.split()[4].removeprefix(f"{sites}/"), call.split("--set ")[1].split()[0]) for call in calls}
+    assert told == {
+        ("front-app", f"properties.publicNetworkAccess={front}"), ("hands-app", "properties.publicNetworkAccess=Disabled"),
+        ("front-app/config/web", "properties.scmIpSecurityRestrictionsDefaultAction=Deny"),
+        ("hands-app/config/web", "properties.scmIpSecurityRestrictionsDefaultAction=Deny")}
+
+
+def test_a_door_that_does_not_shut_is_said_and_the_other_is_shut_all_the_same(tmp_path: Path) -> None:
+    code, said, calls = run("publishing.sh close", tmp_path, {'*front-app*': "exit 1"})
+    assert code == 1
+    assert "Cure: sh infra/hooks/publishing.sh close" in said
+    assert len([call for call in calls if "hands-app" in call]) == 2
+
+
+def test_a_self_check_that_fails_leaves_the_door_shut(tmp_path: Path) -> None:
+    code, said, calls = run("postdeploy.sh", tmp_path, {'"guardrail doctor"*': "exit 1"})
+    assert code == 1
+    assert "The self-check found something" in said
+    assert [call.split()[0] for call in calls] == ["az"] * 4 + ["guardrail"]
+    assert calls[-1] == "guardrail doctor --probe"
+
+
+def test_down_takes_rights_first_then_events_then_the_definitions(tmp_path: Path) -> None:
+    answers = {'"az role assignment list"*': "echo right", '"az eventgrid system-topic list"*': "printf 'topic\\tgroup\\n'",
+               '"az role definition list"*': "echo definition"}
+    for _ in range(2):
+        code, said, calls = run("predown.sh", tmp_path, answers)
+        assert code == 0
+        kinds = ("assignment", "event-subscription", "definition")
+        order = [word for call in calls for word in kinds if f"{word} delete" in call]
+        assert order == ["assignment", "event-subscription", "event-subscription", "definition"]
+        assert "is locked: it stays" in said
+    assert not [call for call in calls if "group delete" in call or "storage" in call]
