@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 
 import tools.infra
 from detectors import CONTROLS
-from guardrail import authorize, roles
+from guardrail import authorize, roles, settings
 from guardrail.documents import Document
 from guardrail.ids import ResourceId
 from guardrail.paths import fold
@@ -41,6 +42,20 @@ def test_the_app_registration_has_the_roles_that_the_console_asks_for() -> None:
     assert [one["value"] for one in found] == list(authorize.ROLES)
     assert len({one["id"] for one in found}) == len(found)
     assert all(one["allowedMemberTypes"] == ["User"] for one in found), "an application decides nothing"
+
+
+def test_the_pages_name_every_filter_setting_and_output() -> None:
+    page = (infra.ROOT / "docs/reference/events-and-filters.md").read_text("utf-8")
+    filters = json.loads((infra.INFRA / "filters.json").read_bytes())
+    assert re.findall(r"^- `([^`]+)`$", page, re.MULTILINE) == [*filters["operations"], *filters["events"]]
+    tutorial = (infra.ROOT / "docs/tutorials/first-deployment.md").read_text("utf-8")
+    given = set(re.findall(r"\$\{(GUARDRAIL_\w+)", (infra.INFRA / "main.parameters.json").read_text("utf-8")))
+    unnamed = {name for name in given if f"`{name}`" not in tutorial and f" {name} " not in tutorial}
+    assert unnamed == {"GUARDRAIL_TOPICS"}, "preprovision.sh sets that one"
+    pages = "".join(path.read_text("utf-8") for path in (infra.ROOT / "docs").rglob("*.md"))
+    told = set(re.findall(r"`(GUARDRAIL_\w+)`", pages))
+    known = {f"GUARDRAIL_{name}" for name in settings.NAMES} | given | set(infra.template().outputs())
+    assert told - known <= {"GUARDRAIL_DEPLOY"}, "a name that nothing takes"
 
 
 # (control, beginning of the resource's name): why the template does not do what the control wants. One without use fails

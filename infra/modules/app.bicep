@@ -28,10 +28,6 @@ param url string = ''
 
 var blob = 'https://${hostAccount}.blob.${environment().suffixes.storage}/'
 
-var doors = [
-  'ftp'
-  'scm'
-]
 
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   // checkov:skip=CKV_AZURE_225: zone redundancy keeps two instances running all day; what an outage delays, the next sweep finds
@@ -107,13 +103,21 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   }
 }
 
-resource noPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = [for item in doors: {
+resource noPasswordFtp 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: site
-  name: item
+  name: 'ftp'
   properties: {
     allow: false
   }
-}]
+}
+
+resource noPasswordScm 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
+  parent: site
+  name: 'scm'
+  properties: {
+    allow: false
+  }
+}
 
 resource appSettings 'Microsoft.Web/sites/config@2025-03-01' = {
   // These are app settings; the checks look for what stands in the site's own configuration, or for what Functions does not have
