@@ -24,8 +24,8 @@ DEPLOYMENTS: Mapping[str, Mapping[str, str]] = {
         "ceiling": "enforce", "network": "service", "outbound": "https", "probe": "off", "channels": "teams,slack,webhook-key",
         "webhook": "https://hook.example/guardrail", "alertEmails": "oncall@example.com", "managementGroups": "mg-ai",
         "approvers": "11111111-1111-1111-1111-111111111111"},
-    "asking, unseen, straight to the function": {
-        "ceiling": "approve", "consoleAccess": "private", "delivery": "function", "guardedSubscriptions": OTHER},
+    "asking, unseen": {"ceiling": "approve", "consoleAccess": "private", "guardedSubscriptions": OTHER},
+    "straight to the function": {"delivery": "function"},
 }
 
 ALL = list(DEPLOYMENTS)

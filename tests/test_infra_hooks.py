@@ -92,6 +92,25 @@ def test_without_an_app_registration_nothing_is_made(tmp_path: Path) -> None:
     assert not [call for call in calls if " register" in call or call.startswith("azd")]
 
 
+@pytest.mark.parametrize(("more", "cure"), [
+    ({"GUARDRAIL_CONSOLE_ACCESS": "private"}, "Event Grid cannot reach a private front"),
+    ({"GUARDRAIL_FRONT": ""}, "a function that is not deployed yet")])
+def test_events_are_not_sent_straight_to_what_they_cannot_reach(more: Mapping[str, str], cure: str, tmp_path: Path) -> None:
+    code, said, calls = run("preprovision.sh", tmp_path, GUARDRAIL_DELIVERY="function", **more)
+    assert code == 1
+    assert cure in said
+    assert not [call for call in calls if " register" in call or call.startswith("azd")]
+
+
+@pytest.mark.threat("F1")
+@pytest.mark.parametrize(("guarded", "is_said"), [(ONE, True), ("00000000-0000-0000-0000-00000000000b", False)])
+def test_it_warns_where_it_lives_in_what_it_guards(guarded: str, is_said: bool, tmp_path: Path) -> None:
+    answers = {'"az account show"*': f"echo {ONE}"}
+    code, said, _ = run("preprovision.sh", tmp_path, answers, GUARDRAIL_SUBSCRIPTIONS=guarded)
+    assert code == 0
+    assert ("whoever owns that can become it" in said) == is_said
+
+
 @pytest.mark.parametrize(("found", "code", "kept"), [
     ("", 0, ""),
     ("/x/evgt-guardrail-test\\tSystemAssigned", 0, ""),

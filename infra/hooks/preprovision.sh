@@ -14,14 +14,21 @@ ceiling=${GUARDRAIL_CEILING:-report}
 [ -n "${GUARDRAIL_AUDIENCE:-}" ] || stop "GUARDRAIL_AUDIENCE is not set: the console has no app registration" \
   "docs/tutorials/first-deployment.md, step 2; then azd env set GUARDRAIL_AUDIENCE api://..."
 
+if [ "${GUARDRAIL_DELIVERY:-queue}" = function ]; then
+  [ "${GUARDRAIL_CONSOLE_ACCESS:-public}" = public ] || stop "Event Grid cannot reach a private front" \
+    "azd env set GUARDRAIL_DELIVERY queue"
+  [ -n "${GUARDRAIL_FRONT:-}" ] || stop "Event Grid calls a function that is not deployed yet" \
+    "azd env set GUARDRAIL_DELIVERY queue, azd up, then back and azd provision"
+fi
+
 for provider in Microsoft.App Microsoft.Web Microsoft.EventGrid Microsoft.Insights Microsoft.KeyVault; do
-  az provider register --namespace "$provider" --subscription "$own" --only-show-errors --output none
+  az provider register --namespace "$provider" --subscription "$own" --wait --only-show-errors --output none
 done
 
 # Azure allows one system topic a subscription: another product's is used as it is, if it can deliver by identity
 topics=
 for id in $guarded; do
-  az provider register --namespace Microsoft.EventGrid --subscription "$id" --only-show-errors --output none
+  az provider register --namespace Microsoft.EventGrid --subscription "$id" --wait --only-show-errors --output none
   found=$(az eventgrid system-topic list --subscription "$id" --only-show-errors --output tsv \
     --query "[?topicType=='Microsoft.Resources.Subscriptions'].[id, identity.type]")
   topic=$(printf '%s' "$found" | cut -f1)
@@ -47,4 +54,7 @@ if [ "$ceiling" = report ]; then
 else
   say "  CEILING $ceiling: it also gets the role Guardrail remediator, which writes. docs/reference/roles.md lists every action."
 fi
+case " $guarded " in
+  *" $own "*) say "  (!) It lives in a subscription that it guards: whoever owns that can become it. Better is one of its own." ;;
+esac
 [ -n "${GUARDRAIL_APPROVERS:-}" ] || say "  (!) GUARDRAIL_APPROVERS is empty: nobody can approve, unless the policy names groups."

@@ -28,7 +28,6 @@ param url string = ''
 
 var blob = 'https://${hostAccount}.blob.${environment().suffixes.storage}/'
 
-
 resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   // checkov:skip=CKV_AZURE_225: zone redundancy keeps two instances running all day; what an outage delays, the next sweep finds
   name: 'plan-${name}'
