@@ -17,7 +17,7 @@ from guardrail.ids import ResourceId
 from guardrail.paths import fold
 from guardrail.values import Drift
 from remediators import TYPES
-from tests import infra
+from tests import facts, infra
 from tests.bicep import Resource, Runtime
 from tests.infra import ACCOUNTS, ALL, GRANTS
 
@@ -35,6 +35,29 @@ def test_roles_json_is_exactly_the_role_of_the_enabled_controls() -> None:
     assert sorted(found["reader"] + found["remediator"]) == list(roles.role(controls, types, reach))
     assert tuple(found["reader"]) == roles.role(controls, types, report_only=True)
     assert not [action for action in found["remediator"] if action.endswith("/read")]
+
+
+def sent_by_fixes() -> set[str]:
+    """The folded actions of every request that the fix of a control's drift, or a type's isolation, sends."""
+    sent = set[str]()
+    for control in facts.ACTING:
+        steps = [*facts.fix_of(control.id), *(facts.isolation_of(control.on)[1] if control.response == "isolate" else ())]
+        type = facts.BY_TYPE[control.on]
+        sent |= {fold(action) for step in steps for action in (roles.action_of(type, step), *step.route.needs)}
+    return sent
+
+
+@pytest.mark.threat("F8")
+def test_every_write_in_the_role_is_sent_by_a_fix_and_every_write_of_a_fix_is_in_it() -> None:
+    """With nothing opted in, and with every type: then two deletes are more than any fix sends, and only ask."""
+    controls, _ = tools.infra.enabled()
+    plain = {fold(action) for action in tools.infra.role_actions(controls)["remediator"]}
+    every = {fold(action) for action in tools.infra.role_actions(controls, [type.name for type in TYPES])["remediator"]}
+    sent = sent_by_fixes()
+    assert plain - sent == set()
+    assert {action for action in sent - every if roles.tier(action) != "forbidden"} == set()
+    assert every - sent == {fold("Microsoft.CognitiveServices/accounts/connections/delete"),
+                            fold("Microsoft.CognitiveServices/accounts/projects/connections/delete")}
 
 
 def test_the_app_registration_has_the_roles_that_the_console_asks_for() -> None:

@@ -13,6 +13,7 @@ from guardrail import roles
 from guardrail.ids import ResourceId, fold
 from guardrail.values import Control, Look
 from remediators import TYPES
+from simulator.access import operation
 from tests.flow.harness import stand
 from tests.flow.world import DEV, type_of, world
 
@@ -70,7 +71,10 @@ def test_how_far_an_action_reaches(action: str, tier: str) -> None:
 @pytest.mark.threat("F8")
 @pytest.mark.parametrize("type", sorted({control.on for control in CONTROLS if control.response != "report"}))
 async def test_the_role_is_enough_for_what_the_engine_does(type: str, tmp_path: Path) -> None:
-    """Under RBAC with the generated role (S12): every control of a type at once is read, and mended where it may be."""
+    """Under RBAC with the generated role (S12): every control of a type at once is read, and mended where it may be.
+
+    And each read that the role has for the type is made: none is there for nothing.
+    """
     role = {"actions": list(roles.role(CONTROLS, BY_NAME, REACH)), "assignableScopes": [f"/subscriptions/{DEV}"]}
     async with world(tmp_path, proven=[type]) as here:
         mine = [control for control in CONTROLS if control.on == type and control.response != "report"]
@@ -82,5 +86,7 @@ async def test_the_role_is_enough_for_what_the_engine_does(type: str, tmp_path: 
             await here.forward(70, step=35)
         refused = [(line.method, line.path) for line in here.sim.log if line.status == 403]
         assert refused == []
+        read = {operation(line.method, line.path).action for line in here.sim.log if line.method == "GET"}
+        assert set(roles.role([one for one in CONTROLS if one.on == type], BY_NAME, report_only=True)) <= read
         assert here.ours or (await here.case(id)).asked
         assert type_of(type).name == type
