@@ -32,10 +32,9 @@ _FORBIDDEN = re.compile(
 
 # The one write of a report-only installation: a tag on its own resource group (catalogue of Microsoft.Resources)
 PROBE = ("Microsoft.Resources/tags/read", "Microsoft.Resources/tags/write")
-# What Event Grid sends us of a subscription: operations that took effect. A topic of type Microsoft.Resources.Subscriptions
-# has six more, of what failed or was cancelled, and of those nothing follows
-EVENT_TYPES = ("Microsoft.Resources.ResourceWriteSuccess", "Microsoft.Resources.ResourceDeleteSuccess",
-               "Microsoft.Resources.ResourceActionSuccess")
+# What Event Grid sends us of a subscription: all nine, for what failed or was cancelled may have been done in part
+EVENT_TYPES = tuple(f"Microsoft.Resources.Resource{what}{end}" for what in ("Write", "Delete", "Action")
+                    for end in ("Success", "Failure", "Cancel"))
 # What we want to hear of ourselves: topic and event subscription, the probe's tag, the two apps
 OWN = ("Microsoft.EventGrid/", "Microsoft.Resources/tags/", "Microsoft.Web/")
 
@@ -145,8 +144,8 @@ def role(controls: Iterable[Control], types: Mapping[str, ResourceType], reach: 
     for control in controls:
         type = types[fold(control.on)]
         wanted |= {*reads(control, type), *(f"{name}/read" for name in above(type.name))}
+        wanted |= set(LOOKUPS) if control.learns else set()
         if not report_only:
-            wanted |= set(LOOKUPS) if control.learns else set()
             wanted |= {action for action in writes(control, type)
                        if tier(action) == "plain" or (tier(action) == "reach" and fold(type.name) in opted)}
     return tuple(sorted(wanted))
