@@ -17,11 +17,13 @@ import cli
 import detectors
 import recorded
 import tools.docs
+from console import gate
 from detectors import storage
-from guardrail import logs, policy_file, settings
+from guardrail import errors, logs, policy_file, settings, transport
 from guardrail.documents import Node
 from guardrail.paths import ABSENT
 from guardrail.values import Control, Drift, State
+from tests import threats
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "infra/README.md", *ROOT.glob("recorded/*.md")])
@@ -177,3 +179,50 @@ def test_the_page_of_controls_is_what_the_tables_say() -> None:
 def test_the_page_of_states_has_the_transitions_of_the_code() -> None:
     states = set(first_cells("docs/reference/actions.md"))
     assert states == set(get_args(State))
+
+
+# errors
+
+def codes_of_refusals() -> set[str]:
+    """The words that the code refuses people with."""
+    files = [*ROOT.glob("guardrail/**/*.py"), *ROOT.glob("console/*.py"), *ROOT.glob("cli/*.py")]
+    return {code for file in files for code in re.findall(r'\bRefused\(\s*"([a-z-]+)"', file.read_text("utf-8"))}
+
+
+def test_every_word_of_a_refusal_stands_on_the_page_with_its_status() -> None:
+    told = dict(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", text("docs/reference/errors.md"), re.MULTILINE))
+    assert {"role", "four-eyes", "no-undo"} <= codes_of_refusals() <= set(told)
+    assert told == {code: str(gate.STATUS.get(code, 409)) for code in told}
+
+
+def test_every_kind_of_error_stands_on_the_page() -> None:
+    kinds = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.GuardrailError)}
+    told = {cell for cell in first_cells("docs/reference/errors.md") if cell[0].isupper()}
+    assert kinds - {"GuardrailError"} <= told
+
+
+def test_azure_s_own_codes_are_judged_as_the_page_says() -> None:
+    table = text("docs/reference/errors.md").partition("## Azure's own codes")[2]
+    rows = re.findall(r"^\| (`.+`) \| (\w+)", table, re.MULTILINE)
+    told = {code: kind for cell, kind in rows for code in re.findall(r"`(\w+)`", cell)}
+    assert set(told) == transport._BUSY | transport._DENIED | transport._IMMUTABLE
+    for code, kind in told.items():
+        answer = transport.Answer(409, {"error": {"code": code, "message": "x"}}, {})
+        assert type(transport.failed(answer, "PATCH")).__name__ == kind, code
+
+
+def test_the_page_of_errors_quotes_what_the_code_says() -> None:
+    with pytest.raises(errors.ConfigError) as of_settings:
+        settings.read({"GUARDRAIL_SUBSCRIPTIONS": "00000000-0000-0000-0000-000000000001", "GUARDRAIL_CEILING": "enforced"})
+    with pytest.raises(errors.ConfigError) as of_policy:
+        policy_file.load(b"version: 1\nrules:\n  - {name: a, mode: enforced}\n")
+    for error in (of_settings, of_policy):
+        assert str(error.value) in text("docs/reference/errors.md")
+
+
+def test_what_the_page_on_safety_claims_has_a_row() -> None:
+    """That each has a test is checked where all tests are known: `make threats`."""
+    told = re.findall(r"^\| .+ \| .+ \| ([A-Z0-9 ]+) \|$", text("docs/explanation/safety.md"), re.MULTILINE)
+    named = [row for cell in told for row in cell.split()]
+    assert len(told) > 15
+    assert [row for row in named if not threats.is_row(row)] == []
