@@ -200,7 +200,10 @@ async def _may_begin(turn: Turn, action: Action, controls: Sequence[Control], do
 
 def _still_wanted(turn: Turn, plan: Plan, type: ResourceType, controls: Sequence[Control], document: Document,
                   pending: Sequence[Edit]) -> bool:
-    """Whether each edit's `before` stands, and the findings of today would plan the very same edit."""
+    """Whether it is the same life, each edit's `before` stands, and the findings of today would plan the very same edit."""
+    born = plans.incarnation(type, document)
+    if born and born != plan.incarnation:
+        return False
     if not all(same(before(type, document, edit), edit.before) for edit in pending):
         return False
     if plan.kind == "undo":
@@ -374,6 +377,11 @@ async def _verified(turn: Turn, type: ResourceType, controls: Sequence[Control],
     action = turn.case.acting
     if action is None:
         return document
+    if action.state in ("approved", "held", "failed") and not action.sent:
+        turn.moves(action, "superseded", why="it is done, and not by us")       # so there is nothing of ours to undo
+        turn.case = replace(turn.case, acting=None)
+        await turn.commit(answered=False)
+        raise Stale("done by somebody: decided anew")
     if action.expects is not ABSENT:
         predicted = replace(document, body=action.expects)
         steps = steps or plans.steps(type, predicted, [edit for edit in action.plan.edits if edit.after is not ABSENT])
@@ -387,6 +395,8 @@ async def _verified(turn: Turn, type: ResourceType, controls: Sequence[Control],
             turn.note("verification.failed", action=action, lost=lost, values=[moved.predicted for moved in missing])
             await _ends(turn, "failed", action.expects, why=f"the write lost {', '.join(lost[:5])}")
             return None
+    if action.state in ("approved", "held"):
+        action = turn.moves(action, "applying", why="found done")
     if action.state == "applying":
         action = turn.moves(action, "applied", why="found done")
     action = turn.moves(replace(action, leased_until=None, expects=ABSENT), "verified")

@@ -11,6 +11,8 @@ import pytest
 
 import recorded
 from detectors import CONTROLS
+from guardrail import people
+from guardrail.errors import Refused
 from guardrail.ids import ResourceId, fold
 from guardrail.paths import same
 from guardrail.policy import Exemption, Freeze
@@ -36,6 +38,7 @@ from tests.flow.harness import (
     value,
     world,
 )
+from tests.flow.test_people import APPROVER, ONCALL, POLICY
 from tests.flow.world import DEV, ENFORCE, PROD, World
 
 pytestmark = pytest.mark.anyio
@@ -185,6 +188,45 @@ async def test_another_life_inherits_nothing_that_was_known_good(tmp_path: Path)
         await here.rules(switch="report")
         await here.forward(60)
         assert "+diagnosticSettings" not in (await here.case(id)).good
+
+
+@pytest.mark.threat("R23", "I1")
+async def test_a_plan_for_a_life_that_nobody_could_tell_is_for_no_other(tmp_path: Path) -> None:
+    """Azure showed nothing to know it by when it was planned, and shows something now. Found by the soak."""
+    async with world(tmp_path) as here:
+        id = stand(here, laid(NSG))
+        here.sim.mutate(id, lambda body: body["properties"].pop("resourceGuid", None) and None)
+        await people.quarantine(here.guardrail.engine, id, ONCALL, "an odd prompt")
+        acting = (await here.case(id)).acting
+        assert acting is not None and acting.plan.incarnation == ""
+        here.sim.faults.recreate(id)
+        await here.forward(60)
+        assert methods(here) == [] and (await here.case(id)).acting is None
+        assert "action.superseded" in await here.events_of(id)
+
+
+@pytest.mark.threat("R25", "I13")
+@pytest.mark.parametrize("how", ["approved", "failed"])
+async def test_what_somebody_else_mended_is_not_called_ours(how: str, tmp_path: Path) -> None:
+    """Approved, or denied, and not a request of ours was let through: there is nothing to undo. Found by the soak."""
+    async with world(tmp_path, POLICY) as here:
+        id = here.stands(STORAGE, laid(STORAGE, NOT_HTTPS).body, subscription=PROD if how == "approved" else DEV)
+        if how == "failed":
+            here.sim.faults.answer(f"PATCH {id}", 403, "AuthorizationFailed", times=1)
+        await looked(here, id)
+        case = await here.case(id)
+        action = case.asked or case.acting
+        assert action is not None and action.state == ("proposed" if how == "approved" else how)
+        if how == "approved":
+            for who in (APPROVER, ONCALL):
+                await people.approve(here.guardrail.engine, id, action.id, action.plan.hash, who, "as seen")
+        here.sim.mutate(id, lambda body: body["properties"].update(supportsHttpsTrafficOnly=True))
+        await looked(here, id)
+        case = await here.case(id)
+        assert methods(here, taken=True) == [] and (case.acting, case.asked) == (None, None)
+        assert (await here.events_of(id))[-2:] == ["action.superseded", "finding.cleared"]
+        with pytest.raises(Refused):
+            await people.undo(here.guardrail.engine, id, action.id, ONCALL, "back to http")
 
 
 # Rules that change
