@@ -281,11 +281,11 @@ async def _propose(engine: Engine, resource: ResourceId, incarnation: str, kind:
 
 
 async def _commit(turn: Turn, why: Literal["approval", "person"] = "approval") -> None:
+    """Due at once, whether or not the look that says so is left behind."""
     try:
-        await turn.commit(answered=False)
+        await turn.commit(answered=False, again_s=0, why=why)
     except Stale as error:
         raise Refused("decided", "somebody was faster: look again") from error
-    await turn.engine.store.send(Look(turn.case.resource, why))
 
 
 async def verified_plan(engine: Engine, resource: ResourceId, action_id: str) -> tuple[str, Plan]:

@@ -20,6 +20,7 @@ Severity = Literal["critical", "high", "medium", "low"]
 Mode = Literal["ignore", "report", "approve", "enforce"]
 Response = Literal["revert", "isolate", "report"]
 Kind = Literal["fix", "isolate", "undo"]
+Why = Literal["event", "sweep", "due", "approval", "person", "release"]
 State = Literal["proposed", "held", "approved", "applying", "applied", "verified", "failed", "unknown",
                 "rejected", "expired", "superseded", "rolled_back"]
 Parameters = Mapping[str, Any]
@@ -57,7 +58,7 @@ class Look:
     """A resource to be looked at, and why. One waits per resource, changes joined; `generation` counts the joins."""
 
     resource: ResourceId
-    why: Literal["event", "sweep", "due", "approval", "person", "release"]
+    why: Why
     changes: tuple[Change, ...] = ()
     generation: int = 0
 

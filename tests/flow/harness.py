@@ -25,7 +25,7 @@ from guardrail.values import Control, Look
 from tests.flow.world import ENFORCE, World, type_of
 from tests.flow.world import world as whole_world
 
-STORE = ("load", "commit", "send", "rules", "take")     # what a look calls; intake calls `send`
+STORE = ("load", "commit", "send", "rules", "take", "add_anchor")     # what a look calls; intake calls `send`
 ARM = ("read", "mount", "send")
 
 STORAGE = "Microsoft.Storage/storageAccounts"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import recorded
-from guardrail import audit
+from guardrail import audit, people
 from guardrail.errors import StoreDown
 from guardrail.ids import ResourceId
 from guardrail.paths import get, parse, same
@@ -29,6 +29,7 @@ from tests.flow.harness import (
     crash_at,
     event,
     laid,
+    looked,
     plain_store,
     restart,
     restarted,
@@ -36,7 +37,8 @@ from tests.flow.harness import (
     store_fails,
     world,
 )
-from tests.flow.world import World
+from tests.flow.test_people import APPROVER, ONCALL, POLICY
+from tests.flow.world import PROD, World
 
 pytestmark = pytest.mark.anyio
 
@@ -293,6 +295,47 @@ async def test_a_bug_in_sending_ends_as_failed(tmp_path: Path) -> None:
         await here.guardrail.store.send(Look(id, "person"))
         await here.settle()
         assert CASES["PATCH"].mended(here, id)
+
+
+@pytest.mark.threat("R29", "R32")
+async def test_an_approval_whose_look_was_lost_is_carried_out_within_two_minutes(tmp_path: Path) -> None:
+    """P13: stored, not queued."""
+    async with world(tmp_path, POLICY) as here:
+        id = here.stands(STORAGE, CASES["PATCH"].drifted().body, subscription=PROD)
+        await looked(here, id)
+        asked = (await here.case(id)).asked
+        assert asked is not None
+        engine = here.guardrail.engine
+        await people.approve(engine, id, asked.id, asked.plan.hash, APPROVER, "as seen")
+        await here.settle()
+        at(here.guardrail, "store.send", "before", died)
+        with pytest.raises(Crash):
+            await people.approve(here.guardrail.engine, id, asked.id, asked.plan.hash, ONCALL, "as seen")
+        await restart(here, POLICY)
+        await here.forward(120)
+        assert [line.method for line in here.ours] == ["PATCH"] and CASES["PATCH"].mended(here, id)
+        assert (await here.case(id)).acting is None
+
+
+@pytest.mark.threat("R32", "C3", "I13")
+async def test_an_anchor_that_was_never_recorded_is_written_by_the_next_one(tmp_path: Path) -> None:
+    """P14: the root is made and not appended, or appended and its worker gone."""
+    async with world(tmp_path) as here:
+        await looked(here, stand(here, CASES["PATCH"].drifted()))
+        for when in ("before", "after"):
+            here.clock.forward(301)
+            at(here.guardrail, "store.add_anchor", when, died)
+            with pytest.raises(Crash):
+                await here.guardrail.tend()
+            await restart(here)
+            assert len(await here.guardrail.store.anchors()) == (1 if when == "after" else 0)
+        await here.forward(301)
+        assert len(await here.guardrail.store.anchors()) == 2
+        assert (await audit.verify_store(here.guardrail.store)).ok
+
+
+def died() -> None:
+    raise Crash
 
 
 def stopped(body: Any) -> None:
