@@ -3,7 +3,7 @@ VENV := .venv$(if $(PYTHON),-$(or $(lastword $(subst python, ,$(notdir $(PYTHON)
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: help setup run host test lint types threats docs replay azurite package bench bench-peer infra
+.PHONY: help setup run host test lint types threats docs replay azurite package bench bench-peer infra soak
 .DEFAULT_GOAL := help
 
 help:
@@ -51,3 +51,7 @@ bench: setup ## what an event costs: benchmarks/results.json, and the tables of 
 
 bench-peer: setup ## the same beside Cloud Custodian, in turns; makes its environment .venv-peer
 	@$(BIN)/python -m benchmarks.bench --peer
+
+soak: setup ## 100,000 events, every fault, workers killed: what was lost, doubled or widened (EVENTS= SEED= STORE=azurite MINUTES=)
+	@$(BIN)/python -m tests.soak --events $(or $(EVENTS),100000) $(if $(SEED),--seed $(SEED)) $(if $(STORE),--store $(STORE)) \
+		$(if $(MINUTES),--minutes $(MINUTES))

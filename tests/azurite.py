@@ -71,10 +71,12 @@ class Account:
     own_date: bool = False          # its answers carry the machine's time, else that of the store's clock
 
     @asynccontextmanager
-    async def stores(self, clock: Callable[[], datetime], **options: Any) -> AsyncIterator[Callable[..., AzureStore]]:
+    async def stores(self, clock: Callable[[], datetime], *, create: bool = True,
+                     **options: Any) -> AsyncIterator[Callable[..., AzureStore]]:
         """Opens the store of this account as often as it is called, each time as another worker would.
 
-        `options` are AzureStore's; anchors and bodies have their containers if nothing is said.
+        `create`: unless tables, queue and containers stand already. `options` are AzureStore's; anchors and bodies have
+        their containers if nothing is said.
         """
         # a context of its own, for azure-core makes a new one a request from a file's name, and a new connection with it
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(self.ca)), limit=0)
@@ -84,12 +86,13 @@ class Account:
             containers = {"anchors": f"{self.blobs}/anchors", "bodies": f"{self.blobs}/bodies"}
             return AzureStore(self.tables, self.queues, Credential(), transport, clock, **(containers | options | more))
 
-        from azure.storage.blob.aio import ContainerClient
+        if create:
+            from azure.storage.blob.aio import ContainerClient
 
-        await open_one().create()
-        for name in ("anchors", "bodies"):
-            made: Any = ContainerClient
-            await made(self.blobs, name, credential=Credential(), transport=transport).create_container()
+            await open_one().create()
+            for name in ("anchors", "bodies"):
+                made: Any = ContainerClient
+                await made(self.blobs, name, credential=Credential(), transport=transport).create_container()
         self.requests.clear()
         try:
             yield open_one
@@ -127,23 +130,18 @@ class Azurite:
         return Account(*(f"{self._urls[service]}/{name}" for service in ("Table", "Queue", "Blob")), self._ca)
 
 
-@pytest.fixture(scope="session")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    if shutil.which("node") is None or not SCRIPT.exists():
-        pytest.skip(CURE)
-    with running(tmp_path_factory.mktemp("azurite")) as one:
-        yield one
-
-
 @contextmanager
 def running(folder: Path) -> Iterator[Azurite]:
-    """Azurite with all that it keeps in `folder`, until the end."""
+    """Azurite as a process of its own, with its certificates and log in `folder`. Errors: FileNotFoundError."""
+    node = shutil.which("node")
+    if node is None or not SCRIPT.exists():
+        raise FileNotFoundError(CURE)
     tls = certificates(folder / "tls")
     accounts = ";".join(f"account{number:04}:bm90IHVzZWQ=" for number in range(ACCOUNTS))
     ports = [word for service in ("blob", "queue", "table") for word in (f"--{service}Port", "0")]
     log = folder / "log"
     with log.open("w") as out, subprocess.Popen(
-            ["node", str(SCRIPT), "--silent", "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck",
+            [node, str(SCRIPT), "--silent", "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck",
              "--oauth", "basic", "--cert", str(tls.certificate), "--key", str(tls.key), *ports],
             cwd=folder, stdout=out, stderr=out, env={**os.environ, "AZURITE_ACCOUNTS": accounts}) as process:
         try:
@@ -154,3 +152,11 @@ def running(folder: Path) -> Iterator[Azurite]:
             yield Azurite(urls, tls.ca)
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
+    if shutil.which("node") is None or not SCRIPT.exists():
+        pytest.skip(CURE)
+    with running(tmp_path_factory.mktemp("azurite")) as started:
+        yield started

@@ -20,7 +20,9 @@ from guardrail import app
 from guardrail.errors import GuardrailError, Malformed
 from guardrail.ids import ResourceId
 from guardrail.ids import type_of as type_name
+from guardrail.paths import ABSENT, get, parse, put
 from guardrail.values import Look
+from simulator.others import BIRTH
 from tests.flow.harness import TYPES, Crash, crash_at, event, restarted, watch
 from tests.flow.world import DEV, PROD, World, type_of
 from tests.oracle import Oracle, full
@@ -86,8 +88,12 @@ class Evening:
         return self.focus if self.focus and self.dice.random() < 0.8 else self.dice.choice(self.ids)
 
     def become(self, id: ResourceId, body: Any) -> None:
-        """The resource and its parts are exactly this, behind everyone's back."""
+        """The resource and its parts are exactly this, behind everyone's back, in the life that it is in."""
         type = type_of(type_name(id))
+        for path in map(parse, BIRTH):
+            born = get(full(self.here, id).body, path)
+            if born is not ABSENT and body is not ABSENT and get(body, path) is ABSENT:
+                body = put(body, path, born)
         sample = recorded.Sample(id, type.api_version, body)
         now = recorded.Sample(id, type.api_version, full(self.here, id).body)
         wanted = {url for url, _, _ in recorded.resources(sample, type)}
@@ -107,15 +113,20 @@ class Evening:
 
     async def drift(self) -> None:
         id = self.pick()
+        if self.drifts(id):
+            await self.told(id)
+
+    def drifts(self, id: ResourceId) -> bool:
+        """Somebody lays the drift of a control over what stands, if that can be."""
         now = full(self.here, id)
         if now.gone:
-            return
+            return False
         control = self.dice.choice([one for one in CONTROLS if one.on == type_name(id) and one.response != "report"])
         try:
             self.become(id, recorded.laid(now.body, control.drift))
         except Malformed:
-            return
-        await self.told(id)
+            return False
+        return True
 
     async def mend(self) -> None:
         """Somebody puts it back by hand, or brings it back."""
@@ -160,23 +171,29 @@ class Evening:
             (400, "Bad"), (403, "AuthorizationFailed"), (404, "ResourceNotFound"),
             (409, "AnotherOperationInProgress"), (412, "Precondition"),
             (409, "ScopeLocked"), (429, "TooMany"), (500, "Internal"), (503, "ServerBusy"), (302, "Found"), (401, "Expired")))
-        self.dice.choice((
-            lambda: faults.answer(match, status, code, TOLD, times=times, headers={"Location": "http://127.0.0.1:9/x"}),
-            lambda: faults.answer(match, status, code, TOLD, times=times, headers={"Retry-After": "40"}),
-            lambda: faults.answer(f"PATCH,PUT,DELETE,POST *{id}*", status, code, TOLD, times=times),
-            lambda: faults.lose_answer(f"PATCH,PUT,DELETE,POST *{id}*", self.dice.choice(("drop", "500")), times=times),
-            lambda: faults.drop_request(match, times=times),
-            lambda: faults.stale(f"GET {id}", reads=times),
-            lambda: faults.lro(kind, self.dice.choice(("async", "location", "state")), times, end, effect,
-                               url=self.dice.choice((None, "http://127.0.0.1:9/operation")), times=times),
-            lambda: faults.revoke(f"{kind}/{self.dice.choice(('read', 'write', 'delete', '*'))}"),
-            lambda: faults.token(self.dice.choice(("fail", "expired", "foreign_tenant", "claims_challenge")), times=times),
-            lambda: faults.lock(id.split("/providers/")[0], "ReadOnly"),
-            lambda: faults.graph(omit=(id.rsplit("/", 1)[-1],)),
-            lambda: faults.events(duplicate=times, strip_claims=True),
-            lambda: faults.events(drop=0.5, seed=self.seed),
-            lambda: faults.events(reorder=3),
-        ))()
+        row, begin = self.dice.choice((
+            ("S1", lambda: faults.answer(
+                match, status, code, TOLD, times=times, headers={"Location": "http://127.0.0.1:9/x"})),
+            ("S1", lambda: faults.answer(match, status, code, TOLD, times=times, headers={"Retry-After": "40"})),
+            ("S1", lambda: faults.answer(f"PATCH,PUT,DELETE,POST *{id}*", status, code, TOLD, times=times)),
+            ("S2", lambda: faults.lose_answer(
+                f"PATCH,PUT,DELETE,POST *{id}*", self.dice.choice(("drop", "500")), times=times)),
+            ("S3", lambda: faults.drop_request(match, times=times)),
+            ("S5", lambda: faults.stale(f"GET {id}", reads=times)),
+            ("S6", lambda: faults.lro(
+                kind, self.dice.choice(("async", "location", "state")), times, end, effect,
+                url=self.dice.choice((None, "http://127.0.0.1:9/operation")), times=times)),
+            ("S12", lambda: faults.revoke(f"{kind}/{self.dice.choice(('read', 'write', 'delete', '*'))}")),
+            ("S14", lambda: faults.token(
+                self.dice.choice(("fail", "expired", "foreign_tenant", "claims_challenge")), times=times)),
+            ("S11", lambda: faults.lock(id.split("/providers/")[0], "ReadOnly")),
+            ("S16", lambda: faults.graph(omit=(id.rsplit("/", 1)[-1],))),
+            ("S15", lambda: faults.events(duplicate=times, strip_claims=True)),
+            ("S15", lambda: faults.events(drop=0.5, seed=self.seed)),
+            ("S15", lambda: faults.events(reorder=3)),
+        ))
+        begin()
+        self.did[row] += 1
 
     def foreign_write(self) -> None:
         """Somebody sets another property at the last instant before a write of ours, or just after it."""
@@ -298,7 +315,7 @@ class Evening:
         self.here.clock.forward(6)
         for wait in (900, 3700, 300):
             if wait != 900:
-                await self.here.guardrail.sweep()
+                await self.swept()
             end = self.here.clock() + timedelta(seconds=wait)
             while self.here.clock() < end:
                 await self.settle()
@@ -307,6 +324,9 @@ class Evening:
             await self.settle()
             if wait == 900:
                 self.before_the_sweep()
+
+    async def swept(self) -> None:
+        await self.here.guardrail.sweep()
 
     def before_the_sweep(self) -> None:
         """For the checks: a sweep reads everything anyway."""

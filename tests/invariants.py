@@ -42,13 +42,20 @@ NEXT: Mapping[str, frozenset[str]] = {state: frozenset(after.split()) for state,
     "verified": "rolled_back", "rejected": "superseded", "expired": "superseded"}.items()}
 
 class Trial(Evening):
-    """One evening, and its checks."""
+    """One evening, and its checks. Those of records and requests take what is new: asked again, they go on from there."""
+
+    skew = timedelta(0)         # how far the clocks of workers are apart, and how long a request may be under way
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.unseen = list[str]()
         self.edits = dict[str, Sequence[Edit]]()
         self.applied = dict[str, int]()         # how many states had been seen when an action began
+        self.requests = dict[str, tuple[datetime, Mapping[str, Any], Mapping[str, Any]]]()      # by client request id
+        self.approved = set[str]()
+        self.until = dict[ResourceId, datetime]()       # the claim that lives
+        self.state = dict[str, str]()                   # of each action
+        self.sent = dict[str, Exchange]()
 
     def before_the_sweep(self) -> None:
         self.unseen = list(self.not_read())
@@ -93,45 +100,53 @@ class Trial(Evening):
     def told_of(self, number: int, why: str) -> str:
         return f"invariant {number}, seed {self.seed}: {why}\n{dict(self.did)}"
 
-    def written_as_told(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:  # noqa: C901
+    def written_as_told(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         """1, 3, 7: each write belongs to a request that was on record, was allowed then, and says nothing but its edits."""
-        told = dict[str, tuple[datetime, Mapping[str, Any]]]()
-        requests = dict[str, Mapping[str, Any]]()
+        self.remember(chains)
+        for line in self.here.ours:
+            yield from self.was_told(line)
+        for write in self.oracle.writes:
+            yield from self.was_declared(write)
+
+    def remember(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> None:
         for records in chains.values():
             for record in of(records, "action.applying"):
                 for one in record["detail"].get("requests", ()):
-                    requests[one["client_request_id"]] = one["request"]
-                    told.setdefault(one["client_request_id"], (datetime.fromisoformat(record["at"]), record["detail"]))
-        for line in self.here.sim.writes():
-            if line.actor != "guardrail":
-                continue
-            what = f"{line.method} {line.path}"
-            at = datetime.fromtimestamp(line.at, self.here.clock().tzinfo)
-            known = told.get(line.headers.get("x-ms-client-request-id", ""))
-            if known is None or known[0] > at:
-                yield f"{what} is on no record before it"
-                continue
-            request = requests[line.headers["x-ms-client-request-id"]]
-            path = unquote(request["url"].partition("?")[0])
-            if (line.method, line.path, line.api_version) != (request["method"], path, request["api_version"]):
-                yield f"{what} {line.api_version} is not what was on record: {request}"
-            if f"/subscriptions/{PROD}" in line.path:
-                yield f"{what} in production, which nobody approved"
-            if not any(switch == "policy" for switch in self.switches(at - timedelta(seconds=5), at)):
-                yield f"{what} at {at} while the switch was {self.switches(at, at)}"
-        for write in self.oracle.writes:
-            detail = told.get(write.line.headers.get("x-ms-client-request-id", ""), (None, {}))[1]
-            if write.before.gone or is_trusted(write):
-                continue
-            born = plans.incarnation(type_of(write.before.type), write.before)
-            if detail.get("incarnation", born) != born:
-                yield f"{write.line.method} {write.line.path} to another life: {born}, planned for {detail['incarnation']}"
-            edits = {edit["path"]: edit.get("after", ABSENT) for edit in detail.get("edits", ())}
-            wanted = recorded.laid(write.before.body, edits)
-            for path in changed(write):
-                said = any(under(path, parse(one)) for one in edits)
-                if not said and not same(get(wanted, path), get(applied(write).body, path)) and not self.raced(write, path):
-                    yield f"{write.line.method} {write.line.path} changes {show(path)}, declared: {list(edits)}"
+                    at = datetime.fromisoformat(record["at"])
+                    self.requests.setdefault(one["client_request_id"], (at, record["detail"], one["request"]))
+
+    def was_told(self, line: Exchange) -> Iterator[str]:
+        what, at = f"{line.method} {line.path}", datetime.fromtimestamp(line.at, self.here.clock().tzinfo)
+        known = self.requests.get(line.headers.get("x-ms-client-request-id", ""))
+        if known is None or known[0] > at + self.skew:
+            yield f"{what} is on no record before it"
+            return
+        request = known[2]
+        path = unquote(request["url"].partition("?")[0])
+        if (line.method, line.path, line.api_version) != (request["method"], path, request["api_version"]):
+            yield f"{what} {line.api_version} is not what was on record: {request}"
+        if f"/subscriptions/{PROD}" in line.path and known[1]["action_id"] not in self.approved:
+            yield f"{what} in production, which nobody approved"
+        if not any(switch == "policy" for switch in self.switches(at - timedelta(seconds=5) - self.skew, at)):
+            yield f"{what} at {at} while the switch was {self.switches(at, at)}"
+
+    def was_declared(self, write: Write) -> Iterator[str]:
+        detail = self.requests.get(write.line.headers.get("x-ms-client-request-id", ""), (None, {}))[1]
+        if write.before.gone or is_trusted(write):
+            return
+        born = plans.incarnation(type_of(write.before.type), write.before)
+        if detail.get("incarnation", born) != born and not self.lived(write, detail["incarnation"]):
+            yield f"{write.line.method} {write.line.path} to another life: {born}, planned for {detail['incarnation']}"
+        edits = {edit["path"]: edit.get("after", ABSENT) for edit in detail.get("edits", ())}
+        wanted = recorded.laid(write.before.body, edits)
+        for path in changed(write):
+            said = any(under(path, parse(one)) for one in edits)
+            if not said and not same(get(wanted, path), get(applied(write).body, path)) and not self.raced(write, path):
+                yield f"{write.line.method} {write.line.path} changes {show(path)}, declared: {list(edits)}"
+
+    def lived(self, write: Write, incarnation: str) -> bool:
+        """Whether that life may have ended between our read and the write. Here nothing happens in between."""
+        return False
 
     def raced(self, write: Write, path: Path) -> bool:
         """Whether a PUT brought back what stood there before somebody changed it after our read: no ETag, no way to know."""
@@ -147,38 +162,45 @@ class Trial(Evening):
     def never_wider(self, _: object) -> Iterator[str]:
         """2: no write makes a control speak that was silent, by the documents as they stood."""
         for write in self.oracle.writes:
-            if write.before.gone or is_trusted(write):
-                continue
-            after = applied(write)
-            found = {plans.key(one) for one in self.judged(after)} - {plans.key(one) for one in self.judged(write.before)}
-            if found:
-                yield f"{write.line.method} {write.line.path} {write.line.body} opens {found}"
+            if not write.before.gone and not is_trusted(write) and (found := self.opened(write)):
+                yield f"{write.line.method} {write.line.path} {write.line.body} opens {[plans.key(one) for one in found]}"
+
+    def opened(self, write: Write) -> list[Finding]:
+        """What a write makes controls find that they did not find before it."""
+        known = {plans.key(one) for one in self.judged(write.before)}
+        return [one for one in self.judged(applied(write)) if plans.key(one) not in known]
 
     def once(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         """8: one live claim a resource; a POST once; a request that is repeated says the same."""
+        yield from self.claims(chains)
+        yield from self.repeated(self.here.ours)
+
+    def claims(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         for id, records in chains.items():
-            until = datetime.min.replace(tzinfo=self.here.clock().tzinfo)
             for record in records:
                 at = datetime.fromisoformat(record["at"])
                 if record["event"] == "action.applying" and record["detail"].get("requests"):
-                    if at < until:
+                    if id in self.until and at + self.skew < self.until[id]:
                         yield f"two claims on {id} at {at}"
-                    until = at + LEASE
+                    self.until[id] = at + LEASE
                 elif record["event"].startswith(("action.", "resource.", "look.retried")):
-                    until = at
-        sent = dict[str, Exchange]()
-        for line in self.here.sim.writes():
-            if line.actor == "guardrail":
-                id_ = line.headers["x-ms-client-request-id"]
-                if id_ in sent and (line.method == "POST" and 0 < sent[id_].status < 400 or line.body != sent[id_].body):
-                    yield f"{line.method} {line.path} twice"
-                sent[id_] = line
+                    self.until[id] = at
+
+    def repeated(self, lines: Sequence[Exchange]) -> Iterator[str]:
+        for line in lines:
+            before = self.sent.setdefault(line.headers.get("x-ms-client-request-id", ""), line)
+            if before is not line and (line.body != before.body or line.method == "POST" and is_open(before.status)):
+                yield f"{line.method} {line.path} twice"
+            self.sent[line.headers.get("x-ms-client-request-id", "")] = line
 
     def to_nobody_else(self, _: object) -> Iterator[str]:
         """12: methods, paths and versions are those of the tables and of what stands in the world."""
+        yield from self.elsewhere(self.here.sim.log)
+
+    def elsewhere(self, lines: Sequence[Exchange]) -> Iterator[str]:
         versions = {kind.api_version for name in TYPES for kind in (type_of(name),)} | {
             route.api_version for name in TYPES for route in type_of(name).routes}
-        for line in self.here.sim.log:
+        for line in lines:
             if line.actor != "guardrail" or line.path == "/msi/token":
                 continue
             graph = line.path.endswith("/Microsoft.ResourceGraph/resources")
@@ -198,18 +220,19 @@ class Trial(Evening):
     def paths_of_states(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         """13: the records of an action are a path of the table, without gaps."""
         for records in chains.values():
-            state = dict[str, str]()
             for record in records:
                 kind, _, word = record["event"].partition(".")
                 if kind != "action" and record["event"] != "resource.quarantined":
                     continue
+                if word == "approved" and "from" not in record["detail"]:
+                    continue        # the first yes of two
                 word = "verified" if record["event"] == "resource.quarantined" else word
                 id, was = record["detail"]["action_id"], record["detail"]["from"]
-                if id in state and state[id] != was:
-                    yield f"{id} was {state[id]}, and moves from {was} to {word}"
-                if word not in NEXT.get(was if id in state else "", frozenset()):
-                    yield f"{id} moves from {was if id in state else 'nothing'} to {word}"
-                state[id] = word
+                if id in self.state and self.state[id] != was:
+                    yield f"{id} was {self.state[id]}, and moves from {was} to {word}"
+                if word not in NEXT.get(was if id in self.state else "", frozenset()):
+                    yield f"{id} moves from {was if id in self.state else 'nothing'} to {word}"
+                self.state[id] = word
 
     async def all_seen(self) -> Any:
         """4: after every acknowledged event on a guarded resource a read of it began, or its row still waits."""
@@ -300,6 +323,11 @@ class Trial(Evening):
 
     def judged(self, document: Document) -> list[Finding]:
         return plans.judge(self.controls(document), document, self.parameters(document))
+
+
+def is_open(status: int) -> bool:
+    """Whether a request that was answered so may have taken effect, as far as its sender can know (0: no answer)."""
+    return not 400 <= status < 500 or status == 408
 
 
 def of(records: Sequence[Mapping[str, Any]], event: str) -> list[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from guardrail.ids import type_of as type_name
 from guardrail.paths import ABSENT, Each, Path, get, parse, put, show, under
 from guardrail.proof import differences, merge
 from guardrail.values import ResourceType
-from simulator import Exchange, Request
+from simulator import Exchange, Request, Version
 from tests.flow.harness import TYPES
 from tests.flow.world import World, type_of
 
@@ -31,6 +31,7 @@ class Write:
     at: datetime
     root: ResourceId
     before: Document
+    last: Version | None = None         # who last changed what the request is for
 
 
 class Oracle:
@@ -47,7 +48,8 @@ class Oracle:
             if request.actor == "guardrail":
                 root = root_of(request.path)
                 line = next(line for line in reversed(here.sim.log) if line.path == request.path)
-                self.writes.append(Write(line, here.clock(), root, full(here, root)))
+                last = here.sim.history(target(request))[-1:]
+                self.writes.append(Write(line, here.clock(), root, full(here, root), *last))
 
         def remembered(request: Request) -> None:
             self.see(root_of(request.path))
@@ -59,6 +61,11 @@ class Oracle:
         self.states.setdefault(id, []).append(full(self.here, id))
 
 
+def target(request: Request) -> str:
+    """The resource that a request is for: a POST's path names an action below it."""
+    return request.path.rpartition("/")[0] if request.method == "POST" else request.path
+
+
 def root_of(path: str) -> ResourceId:
     """The guarded resource at or above a path; the path itself if there is none."""
     sound = soundest(path)
@@ -68,7 +75,11 @@ def root_of(path: str) -> ResourceId:
 
 def full(here: World, id: ResourceId) -> Document:
     """The resource with every part that its type mounts, as it stands now: no log line, no fault."""
-    type = type_of(type_name(id))
+    with here.sim.lock:
+        return _full(here, id, type_of(type_name(id)))
+
+
+def _full(here: World, id: ResourceId, type: ResourceType) -> Document:
     body = here.sim.document(id, type.api_version)
     if body is None:
         return Document(id, type.name, ABSENT)
@@ -95,9 +106,17 @@ def place_of(write: Write) -> tuple[Path, ResourceType]:
         if route.path and len(pattern) == len(here) and all(
                 one.startswith("{") or one.lower() == other.lower() for one, other in zip(pattern, here, strict=True)):
             each = path[-1]
-            at = parse(f"{show(path[:-1])}[{each.keys[0]}='{here[-1]}']") if isinstance(each, Each) else path
-            return at, type
+            if isinstance(each, Each):
+                path = parse(f"{show(path[:-1])}[{each.keys[0]}='{shown(write, path, here[-1])}']")
+            return path, type
     return (), type
+
+
+def shown(write: Write, path: Path, name: str) -> str:
+    """The name of an item as the document shows it: some types put the parent's before it, "account/connection"."""
+    items = get(write.before.body, path[:-1])
+    names = [str(item.get("name", "")) for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+    return next((one for one in names if one.rpartition("/")[2].lower() == name.lower()), name)
 
 
 def is_trusted(write: Write) -> bool:
@@ -106,8 +125,12 @@ def is_trusted(write: Write) -> bool:
     if write.line.method == "POST":
         action = write.line.path.rsplit("/", 1)[-1]
         return not any(action in route.actions.values() for route in type_of(write.before.type).routes)
+    if write.line.path != write.root:
+        path, type = place_of(write)
+        part = plans.route_of(type, path)
+        return part is not None and part.write is not None
     plain = [route for route in routes if route.update == write.line.method and route.write is None]
-    return write.line.path == write.root and write.line.method in ("PATCH", "PUT") and not plain
+    return write.line.method in ("PATCH", "PUT") and not plain
 
 
 def applied(write: Write) -> Document:

@@ -1,7 +1,8 @@
 """The invariants of the threat model, over random worlds. A failure names the invariant and the seed that repeats it.
 
     GUARDRAIL_SEED=17 pytest tests/test_invariants.py       that one run
-    GUARDRAIL_SOAK=100000 pytest -s tests/test_invariants.py    as many happenings in worlds of new seeds (make soak)
+    GUARDRAIL_SOAK=100000 pytest -s tests/test_invariants.py    as many happenings in worlds of new seeds
+    pytest tests/test_invariants.py --store azurite         the same on tables and queue
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flow import world as flow_world
 from tests.flow.harness import TYPES, world
 from tests.invariants import Trial
 
@@ -28,6 +30,13 @@ def seeds() -> list[int]:
     if SOAK:
         return [random.SystemRandom().randrange(1, 10 ** 9) for _ in range(max(1, SOAK // STEPS))]
     return list(range(1, 21))
+
+
+@pytest.fixture(autouse=True)
+def _store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.config.getoption("--store") == "azurite":
+        azurite = request.getfixturevalue("azurite")
+        monkeypatch.setattr(flow_world, "STORES", [lambda clock: azurite.account().stores(clock)])
 
 
 @pytest.mark.threat("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I12", "I13", "I15")
