@@ -262,6 +262,18 @@ async def test_a_store_that_does_not_answer_is_down_and_keeps_all(path: Path, mo
 
 
 @pytest.mark.threat("R27", "I4")
+@pytest.mark.threat("R32")
+async def test_a_worker_starts_while_another_stands_still_in_the_middle_of_a_write(
+        store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the soak: it was paused, and nobody else could start."""
+    monkeypatch.setattr("guardrail.stores.sqlite.BUSY_S", 0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as paused:
+        paused.execute("BEGIN IMMEDIATE")
+        other = SqliteStore(path, lambda: AT, durable=False)
+        assert await other.load(ACCOUNT) == (Case(ACCOUNT), None)
+        other.close()
+
+
 async def test_a_failure_within_a_commit_leaves_nothing_of_it(store: SqliteStore, path: Path) -> None:
     await store.send(Look(ACCOUNT, "event"))
     case, look = await store.load(ACCOUNT)
