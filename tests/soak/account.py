@@ -28,7 +28,7 @@ KEPT = ("action_id", "from", "requests", "edits", "incarnation")
 class Account(Trial):
     """A Trial over a log that is never whole. `lost`, `doubled`, `widened`, `broken`: what was found, in words."""
 
-    skew = timedelta(seconds=30)        # clocks 3 s apart either way, and a request on a loaded machine
+    skew = timedelta(seconds=60)        # clocks 3 s apart either way, and 3 s on the wall until a request has arrived
 
     def __init__(self, here: World, seed: int) -> None:
         super().__init__(here, seed)
@@ -74,7 +74,7 @@ class Account(Trial):
 
     async def is_waiting(self, root: ResourceId) -> bool:
         case, look = await self.here.guardrail.store.load(root)
-        return look is not None or case.due is not None
+        return look is not None or case.due is not None or bool(case.stuck)
 
     def unread(self) -> Iterator[ResourceId]:
         for id in self.ids:
