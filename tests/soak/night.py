@@ -17,7 +17,7 @@ from typing import Any
 
 from guardrail import people
 from guardrail.authorize import Person
-from guardrail.errors import Refused, Retryable, Stale
+from guardrail.errors import Refused, Retryable, Stale, StoreDown
 from guardrail.ids import ResourceId
 from guardrail.ids import type_of as type_name
 from simulator.identity import actor
@@ -77,7 +77,7 @@ class Night(Account):
     async def play(self, events: int, until: float) -> None:
         """One of those who act at the same time, until so many events were acknowledged."""
         happenings: Sequence[tuple[int, Callable[[], Any]]] = (
-            (40, self.drift), (20, self.mend), (4, self.tag), (3, self.end_and_begin), (20, self.storm), (9, self.fault),
+            (40, self.drift), (20, self.mend), (4, self.tag), (3, self.end_and_begin), (40, self.storm), (9, self.fault),
             (10, self.other_fault), (4, self.foreign_write), (7, self.calm), (3, self.store_trouble), (1, self.switch),
             (2, self.away_or_back), (12, self.people), (1, self.kill), (1, self.crash), (1, self.terminate), (1, self.pause),
             (10, self.wait))
@@ -336,9 +336,9 @@ class Night(Account):
         await self.set_switch("policy")
 
     async def set_switch(self, switch: str) -> None:
-        """Once more if a worker, or another of us, changed the rules at the same time."""
+        """Once more if a worker, or another of us, changed the rules at the same time, or stands still over the file."""
         for _ in range(20):
-            with suppress(Stale):
+            with suppress(Stale, StoreDown):
                 return await super().set_switch(switch)
         return await super().set_switch(switch)
 
