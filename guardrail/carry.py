@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
-from guardrail import __version__, asks, people, plans, proof
+from guardrail import asks, consent, plans, proof
 from guardrail.dangling import dangling
 from guardrail.documents import Document
 from guardrail.errors import Denied, Final, GuardrailError, Held, Malformed, Retryable, Stale, Unanswered, Unsafe
@@ -19,14 +19,12 @@ from guardrail.paths import ABSENT, get, parse, same, show, under
 from guardrail.plans import Step
 from guardrail.policy_schema import Exemption
 from guardrail.turn import Turn
-from guardrail.values import SEVERITIES, Action, Control, Edit, Finding, Plan, ResourceType, Severity, State
+from guardrail.values import Action, Control, Edit, Finding, Plan, ResourceType, State
 
 LEASE = timedelta(minutes=5)
-SKEWED_AGAIN_S = 60
 SENDS_FOR = timedelta(seconds=60)                   # an invocation starts no request later than this
 VERIFY_READS_S = (5, 15, 30, 60, 120)               # after the first read, at once
 DEADLINE = timedelta(minutes=60)
-APPROVED_FOR = timedelta(hours=8)                   # or less, by the policy
 AGAIN_S = 3600                                      # failed and held ones: hourly
 WAIT_AT_MOST_S = 900                                # after what Azure did not take
 UNDO_EXEMPT = timedelta(days=14)
@@ -53,7 +51,7 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
         return await _verified(turn, type, controls, document)
     if action.state == "unknown":
         return document
-    if not await _still_lets(turn, action):
+    if action.state == "approved" and not await consent.still_lets(turn, action):
         return None
     at_work = action.state == "applied" and plans.is_busy(type, document)
     if not at_work and not _still_wanted(turn, action.plan, type, controls, document, pending):
@@ -64,7 +62,7 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     if action.state in ("failed", "held", "approved"):
         if not await _may_begin(turn, action, controls, document, plans.steps(type, document, pending)):
             return document
-        await _refuse_unbound(turn, action)
+        await consent.refuse_unbound(turn, action)
         action = replace(action, opened=turn.now, attempts=0, failures=0)      # its deadline runs from here
     if turn.now - action.opened > DEADLINE:
         await _ends(turn, "unknown" if action.state == "applied" else "failed", why="not done within its deadline")
@@ -72,8 +70,8 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     if action.state == "applied":
         await _not_yet(turn, action, [] if at_work else pending)
         return None
-    if action.attempts >= STARTS and action.state == "applying":
-        await _ends(turn, "failed", why=f"started {action.attempts} times, and never ended")
+    if action.state == "applying" and (why := _not_again(turn, action)):
+        await _ends(turn, "failed", why=why)
         return None
     steps = plans.steps(type, document, pending)
     try:
@@ -86,23 +84,11 @@ async def carry(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
     return None
 
 
-async def _still_lets(turn: Turn, action: Action) -> bool:
-    """Whether people let it act, and let it act now; False after a commit that says why not. Errors: Stale."""
-    if action.state == "applying" and not _is_peoples(turn, action):
-        await _ends(turn, "failed", why="too few people said yes to it")
-        return False
-    if action.state != "approved":
-        return True
-    if turn.engine.is_skewed:
-        await turn.commit(again_s=SKEWED_AGAIN_S)
-        return False
-    if turn.is_over(action):
-        over = replace(turn.moves(action, "expired", why="approved, and not begun before its end"), expires=turn.now)
-        turn.case = replace(turn.case, acting=None, asked=turn.case.asked or (None if over.asked_by else over))
-        await turn.commit(answered=False)
-        raise Stale("it came too late: asked again")
-    await _refuse_unbound(turn, action)
-    return True
+def _not_again(turn: Turn, action: Action) -> str:
+    """Why what was begun is not begun once more; "" if it is."""
+    if not consent.is_peoples(turn, action):
+        return "too few people said yes to it"
+    return f"started {action.attempts} times, and never ended" if action.attempts >= STARTS else ""
 
 
 async def _void(turn: Turn, action: Action) -> NoReturn:
@@ -113,37 +99,6 @@ async def _void(turn: Turn, action: Action) -> NoReturn:
         turn.case = asks.voided(turn.case, turn.now)
     await turn.commit(answered=False)
     raise Stale("superseded: planned anew")
-
-
-def _is_bound(turn: Turn, action: Action) -> bool:
-    """Whether people enough said yes to this plan, under the policy and the code of now, and not long ago."""
-    since = turn.now - min(APPROVED_FOR, turn.engine.policy.expires(_severity(turn, action)))
-    enough = action.mode != "approve" or len(people.people_of(action)) >= people.people_needed(turn, action)
-    is_moved = asks.approves_intent(action, turn.now)
-    return enough and all(
-        (one.plan == action.plan.hash or is_moved) and one.policy_hash == turn.engine.policy.hash and one.version == __version__
-        and one.at > since for one in action.approvals)
-
-
-def _is_peoples(turn: Turn, action: Action) -> bool:
-    """Whether people enough said yes, a freeze that came later aside."""
-    needed = people.people_needed(turn, action, in_freeze=False)
-    return action.mode != "approve" or len(people.people_of(action)) >= needed
-
-
-def _severity(turn: Turn, action: Action) -> Severity:
-    found = {one.severity for one in turn.engine.controls if one.id in action.plan.controls}
-    return min(found, key=SEVERITIES.index, default="low")
-
-
-async def _refuse_unbound(turn: Turn, action: Action) -> None:
-    """Ends an action whose approvals no longer bind. Errors: Stale."""
-    if _is_bound(turn, action):
-        return
-    turn.moves(action, "superseded", why="approved by too few, too long ago, or under another policy or version: asked again")
-    turn.case = replace(turn.case, acting=None)
-    await turn.commit(answered=False)
-    raise Stale("the approval no longer binds: decided anew")
 
 
 async def _exempt(turn: Turn, plan: Plan, reason: str, owner: str) -> None:

@@ -22,7 +22,7 @@ from guardrail.paths import ABSENT, fold
 from guardrail.policy_schema import Exemption
 from guardrail.refusals import MARGIN, attempt
 from guardrail.turn import Engine, Turn
-from guardrail.values import Acceptance, Action, Approval, Case, Edit, Kind, Look, Plan, ResourceType, State, Wish, digest
+from guardrail.values import Acceptance, Action, Approval, Case, Edit, Kind, Plan, ResourceType, State, Wish, digest
 
 REST = timedelta(hours=24)                  # rejected and left open: asked again
 UNDO_EXPIRES = timedelta(hours=8)

@@ -102,7 +102,8 @@ class SqliteStore:
                     time.sleep(0.01)
             db.execute(f"PRAGMA synchronous = {synchronous}")
             db.execute("PRAGMA wal_autocheckpoint = 4000")      # pages: fewer, larger pauses
-            if db.execute("PRAGMA user_version").fetchone()[0] == V:
+            newest = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'cases_due'").fetchone()
+            if newest and db.execute("PRAGMA user_version").fetchone()[0] == V:
                 return      # a start writes nothing: another process may hold the writer's lock, and stand still
         with self._writing() as db:
             if (found := db.execute("PRAGMA user_version").fetchone()[0]) > V:
