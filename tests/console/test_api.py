@@ -29,6 +29,7 @@ from guardrail.values import Action, Look, Wish, digest
 from simulator.identity import actor
 from tests import test_ocsf
 from tests.console.test_page import PAYLOADS, Answer, call, filled
+from tests.flow.harness import event
 from tests.flow.test_baselines import LOGS, NOTHING_DECLARED, VAULT
 from tests.flow.test_intent import drift, drifts, starved
 from tests.flow.test_loop import OPEN, STORAGE
@@ -590,6 +591,25 @@ async def test_what_did_not_answer_is_said_to_come_again(tmp_path: Path, monkeyp
         monkeypatch.setattr(one.here.guardrail.store, "rules", down)
         found = await one.get("/modes")
         assert (found.status, int(found.headers["retry-after"]) > 0, "/secret" in found.text) == (503, True, False)
+
+
+@pytest.mark.threat("B9")
+@pytest.mark.parametrize("who", ["nobody", "a robot", "an approver"])
+async def test_no_address_of_ours_takes_an_event(who: str, tmp_path: Path) -> None:
+    """Deployed, events come through the queue, or through the host's own trigger: a post delivers none, with any token."""
+    as_ = {"nobody": "", "a robot": ROBOT, "an approver": APPROVER}[who]
+    async with site(tmp_path) as one:
+        id = one.here.stands(STORAGE)
+        one.here.write("PATCH", id, OPEN)
+        raw = json.dumps([event(id)]).encode()
+        paths = ["/", "/api/events", "/runtime/webhooks/EventGrid", "/runtime/webhooks/EventGrid?functionName=x",
+                 "/admin/functions/on_resource_change", *(path for path, _ in READS), *(path for path, *_ in CHANGES)]
+        for path in paths:
+            found = await call(one.app, "POST", path_of(path), raw, content_type="application/json",
+                               **({"authorization": f"Bearer {as_}"} if as_ else {}))
+            assert 400 <= found.status < 500, path
+        assert [look async for look in one.here.guardrail.store.looks()] == []
+        assert (await one.here.guardrail.store.load(id))[0].etag == ""
 
 
 def test_every_route_of_a_change_names_a_verb() -> None:
