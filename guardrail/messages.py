@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from guardrail import names, policy
+from guardrail import names
 from guardrail.ids import ResourceId, fold
 from guardrail.logs import visible
 from guardrail.redact import redact
@@ -164,7 +164,7 @@ def of(engine: Engine, resource: ResourceId, record: Mapping[str, Any], before: 
     is_shown = engine.policy.notify.show_actor != "none"
     shown, by = (actors, line(record["actor"])) if is_shown else ((), "Somebody")
     changes = tuple(_change(redact(one)) for one in (detail.get("edits") or _last(own, "edits"))[:CHANGES])
-    place = policy.place(about, engine.policy)
+    place = engine.place(about)
     facts = {**{name: line(value) for name, value in detail.items()}, **_facts(engine, kind, record, detail, about, controls),
              "severity": severity, "environment": place.environment if about != HOME else "", "changes": _count(len(changes)),
              "cause": _cause(record, seen, shown, by), "by": by}

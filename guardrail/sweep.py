@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from guardrail import below, breakers, home, ids, logs, missed, own, rights
+from guardrail import below, breakers, groups, home, ids, logs, missed, own, rights
 from guardrail.errors import Final, Held, Malformed, Retryable, StoreDown
 from guardrail.ids import ResourceId
 from guardrail.paths import fold as fold_text
@@ -25,7 +25,7 @@ from guardrail.values import Case, Look, Record
 
 KEPT = "sweep"                          # the name under which the installation keeps the cursor
 TABLES = {"microsoft.authorization/roleassignments": "authorizationresources"}      # the others stand in `resources`
-STEPS = ("changes", "resources", "authorizationresources", "known", "ours")
+STEPS = ("above", "changes", "resources", "authorizationresources", "known", "ours")
 SLICE_S = 60.0                          # an invocation goes on for so long, and ends with the page at hand
 LEASE, LEASE_S = f"sweep/{HOME}", 300.0
 AT_ONCE = 16
@@ -48,6 +48,7 @@ class Cursor:
     unlisted: int = 0                   # known, and not listed by Azure
     lost: dict[str, list[str]] = field(default_factory=dict)        # group -> actions that we lack there
     unasked: list[str] = field(default_factory=list)                # groups that did not tell
+    above: dict[str, list[str]] | None = None                       # management groups; None: not asked, or not told
     strangers: dict[str, dict[str, str]] | None = None              # None: they could not be listed
     errors: list[str] = field(default_factory=list)
 
@@ -107,6 +108,7 @@ async def _finish(engine: Engine, at: Cursor) -> None:
         case, lost = rights.finish(engine, at.lost, frozenset(at.unasked), case)
         case, reached = own.finish(engine, at.strangers, case) if at.strangers is not None else (case, [])
         case = home.with_kept(case, **{KEPT: {}, breakers.KNOWN: at.known})
+        case = home.with_kept(case, **{groups.KEPT: at.above}) if at.above is not None else case
         return replace(case, due=None), [finished, *path, *lost, *reached]
 
     await home.keep(engine, end)
@@ -123,8 +125,8 @@ class Sweeper:
     async def page(self) -> None:
         """The next page of the step at hand. Errors: Retryable; the cursor says how much of it is done."""
         step = STEPS[self.at.step]
-        if step in ("known", "ours"):
-            await (self._known() if step == "known" else self._ours())
+        if step in ("above", "known", "ours"):
+            await {"above": self._above, "known": self._known, "ours": self._ours}[step]()
             self._turn("", again=False)
             return
         types = self._types("" if step == "changes" else step)
@@ -215,6 +217,14 @@ class Sweeper:
         """What we know and nothing has led to since the sweep began: Azure lists it no more, or never did."""
         known = [one async for one in self._engine.store.known() if one != HOME and _is_guarded(self._engine, one)]
         await self._all(known, self._recall)
+
+    async def _above(self) -> None:
+        if groups.are_named(self._engine.policy):
+            try:
+                rows = [row async for row in self._engine.arm.graph(groups.QUERY, self._engine.subscriptions)]
+                self.at.above = groups.chains(rows)
+            except Final as error:
+                self.at.failed(f"management groups: {error}")
 
     async def _ours(self) -> None:
         try:

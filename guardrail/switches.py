@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from guardrail import forged, home, logs
+from guardrail import forged, groups, home, logs
 from guardrail import policy as policies
 from guardrail.authorize import Person, authorize
 from guardrail.errors import Refused, Stale
@@ -215,6 +215,7 @@ async def _by_two(engine: Engine, rules: Rules, mine: Pending, let: Callable[[Ru
     first = next((one for one in rules.pending if (one.kind, one.what) == (mine.kind, mine.what)), None)
     others = tuple(one for one in rules.pending if one is not first)
     is_second = first is not None and fold(first.by) != fold(mine.by) and _waits(first, mine.at)
+    await groups.know(engine)
     if is_second or not holds_production(engine):
         people = [one.by for one in (first, mine) if one is not None]
         return await _set(engine, let(replace(rules, pending=others)), mine.by, event, people=people, **detail)
@@ -223,7 +224,7 @@ async def _by_two(engine: Engine, rules: Rules, mine: Pending, let: Callable[[Ru
 
 def holds_production(engine: Engine) -> bool:
     """Whether any guarded subscription is production; unknown is."""
-    return any(policies.place(ResourceId(f"/subscriptions/{one}"), engine.policy).is_production for one in engine.subscriptions)
+    return any(engine.place(ResourceId(f"/subscriptions/{one}")).is_production for one in engine.subscriptions)
 
 
 def _record(engine: Engine, by: str, event: str, **detail: Any) -> Record:

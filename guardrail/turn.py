@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from guardrail import asks, breakers, forged, logs, names, plans
+from guardrail import asks, baselines, breakers, forged, groups, logs, names, plans
 from guardrail import policy as policies
 from guardrail.documents import Document
 from guardrail.errors import Busy, GuardrailError, Held, Refused
-from guardrail.ids import ResourceId
-from guardrail.paths import ABSENT, get, parse, show
+from guardrail.ids import ResourceId, subscription
 from guardrail.paths import fold as fold_text
 from guardrail.plans import Step
 from guardrail.signing import Keys
@@ -68,6 +67,8 @@ class Engine:
     unwritten: dict[ResourceId, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)     # told, not yet recorded
     group: ResourceId = HOME                        # our own: what changes there is told, never mended
     principals: frozenset[str] = frozenset()        # object ids, folded, that may hold a role there; none: not looked at
+    above: Mapping[str, Sequence[str]] = field(default_factory=dict)    # folded subscription -> management groups
+    known_at: datetime | None = None                # when `above` was last looked up
     is_checked: bool = False                        # the store against its anchors, by this process
     told: dict[str, datetime] = field(default_factory=dict)     # what does not verify, and when it was told: guardrail.forged
     _rules: tuple[policies.Rules, datetime] | None = None
@@ -96,6 +97,10 @@ class Engine:
         """Errors: Refused while nobody knows what time it is."""
         if self.is_skewed:
             raise Refused("clock", f"our clock and the store's differ by {abs(self.store.skew_s):.0f} s: nothing is decided")
+
+    def place(self, resource: ResourceId, incarnation: str = "") -> policies.Place:
+        """Where a resource is, as far as anybody knows which management groups are above it (guardrail.groups)."""
+        return policies.place(resource, self.policy, self.above.get(subscription(resource), ()), incarnation)
 
     def controls_on(self, type: ResourceType) -> tuple[Control, ...]:
         if type.name not in self._on:
@@ -126,6 +131,7 @@ class Turn:
     async def begin(cls, engine: Engine, resource: ResourceId) -> Turn:
         """Loads the row, its waiting Look and the rules. Errors: StoreDown, Stale, Refused for what only hands may mend."""
         case, look = await engine.store.load(resource)
+        await groups.know(engine)
         turn = cls(engine, case, look, await engine.rules(), engine.clock())
         if case.forged:
             await forged.go_on_without(turn)
@@ -163,7 +169,7 @@ class Turn:
 
     @property
     def place(self) -> policies.Place:
-        return policies.place(self.case.resource, self.engine.policy, incarnation=self.case.incarnation)
+        return self.engine.place(self.case.resource, self.case.incarnation)
 
     def parameters(self, control: Control) -> Parameters:
         return policies.parameters(control, self.place, self.engine.policy)
@@ -189,7 +195,7 @@ class Turn:
                    if finding.drift else {}))
         self.case = replace(self.case, findings=self.case.findings - before | now.keys())
         if not document.gone and not document.unreadable:
-            good = {**_good(judged, document, found), **{part: self.case.good[part] for part in self.case.accepted}}
+            good = {**baselines.good(judged, document, found), **{part: self.case.good[part] for part in self.case.accepted}}
             good = {**self.case.good, **good}
             self.case = replace(self.case, good=good) if good != self.case.good else self.case
         return found
@@ -218,7 +224,7 @@ class Turn:
 
     def is_merely_seen(self, finding: Finding) -> bool:
         """Whether its fix restores what neither the policy nor two people ever vouched for."""
-        return bool(finding.drift and finding.drift.learned) and _part(finding.path) not in self.case.accepted
+        return bool(finding.drift and finding.drift.learned) and baselines.part_of(finding.path) not in self.case.accepted
 
     def remember(self, decisions: Sequence[Decision]) -> None:
         """Which findings were only reported: what is found anew under a raised mode may act, the backlog asks."""
@@ -372,29 +378,3 @@ class Turn:
             self.note("action.reminded", action=asked, plan_hash=asked.plan.hash, kind=asked.plan.kind,
                       controls=asked.plan.controls, expires=asked.expires, severity=asked.severity)
             self.case = replace(self.case, asked=replace(asked, reminded=True))
-
-
-def _own(body: Any) -> Any:
-    """A document without what is mounted in it: those are parts of their own."""
-    return {name: value for name, value in body.items() if not name.startswith("+")} if isinstance(body, Mapping) else body
-
-
-def _part(path: str) -> str:
-    """The part of `good` that a path lies in: a mounted one, or "" for the resource itself."""
-    first = parse(path)[:1]
-    return str(first[0]) if first and str(first[0]).startswith("+") else ""
-
-
-def _good(controls: Sequence[Control], document: Document, found: Sequence[Finding]) -> dict[str, Any]:
-    """The parts that a learning control reads and that no finding touches; nothing while one is unreadable."""
-    touched = [parse(finding.path) for finding in found if finding.drift]
-    if any(finding.drift is None for finding in found):
-        return {}
-    good = dict[str, Any]()
-    for part in {part for control in controls if control.learns for part in (*control.also_reads, "")}:
-        here = parse(part)
-        value = get(document.body, here) if part else _own(document.body)
-        clean = not any(_part(show(path)) == part for path in touched)
-        if value is not ABSENT and clean:
-            good[part] = value
-    return good
