@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from console import gate, views
 from console.gate import Reasoned
-from guardrail import audit, ids, people, refusals, switches, wishes
+from guardrail import audit, ids, ocsf, people, refusals, switches, wishes
 from guardrail.authorize import Person
 from guardrail.errors import Refused
 from guardrail.ids import ResourceId
@@ -104,8 +104,31 @@ class Api:
     # Reading -------------------------------------------------------------------------------------------------------
 
     async def approvals(self, request: Request) -> Any:
-        """Those of one cause together; `?cause=`: only those of the same cause as that action."""
-        return views.of_cause(await views.approvals(self.engine.store), request.query_params.get("cause", ""))
+        """Those of one cause together; `?cause=`: of the same cause as that action; `?mine=true`: that you may approve now."""
+        rows = views.of_cause(await views.approvals(self.engine.store), request.query_params.get("cause", ""))
+        if request.query_params.get("mine") != "true":
+            return rows
+        return [row for row in rows if await self._may(row, request.state.who)]
+
+    async def _may(self, row: views.Row, who: Person) -> bool:
+        try:
+            await people.deciding(self.engine, ResourceId(row["resource_id"]), row["id"], who, self.approvers)
+        except Refused:
+            return False
+        return True
+
+    async def findings(self, request: Request) -> Any:
+        return await views.findings(self.engine.store)
+
+    async def resources(self, request: Request) -> Any:
+        """Those that have records: what was never wrong has none."""
+        return [{"schema_version": 1, "resource_id": one.resource} async for one in self.engine.store.chains()]
+
+    async def baselines(self, request: Request) -> Any:
+        """The parts that were seen good; `?resource_id=`: of one resource."""
+        named, store = request.query_params.get("resource_id"), self.engine.store
+        cases = [(await store.load(ids.parse(named)))[0]] if named else await views.cases(store)
+        return [row for case in cases for row in views.baselines(case)]
 
     async def actions(self, request: Request) -> Any:
         return await views.actions(self.engine.store)
@@ -125,7 +148,8 @@ class Api:
         pending = [{name: getattr(one, name) for name in ("kind", "what", "by", "at", "reason")} for one in rules.pending]
         return {"schema_version": 1, "mode": rules.switch, "ceiling": self.engine.ceiling, "generation": rules.generation,
                 "policy_hash": self.engine.policy.hash, "since": mode.since, "by": mode.by, "reason": mode.reason,
-                "decisions": mode.decisions, "writes": mode.writes, "freezes": freezes, "pending": pending}
+                "decisions": mode.decisions, "writes": mode.writes, "decided": mode.decided, "probed": mode.probed,
+                "freezes": freezes, "pending": pending}
 
     async def audit(self, request: Request) -> Any:
         """The records of one resource, `?resource_id=`; without it the installation's own."""
@@ -139,15 +163,19 @@ class Api:
         return views.report(await audit.verify_store(self.engine.store))
 
     async def export(self, request: Request) -> Response:
-        """JSON lines as they are read, `?since=` a time, `?format=ocsf` for a SIEM."""
-        told, since = request.query_params.get("format", "jsonl"), request.query_params.get("since")
+        """JSON lines as they are read, `?since=` a time, `?format=ocsf` for a SIEM, `?class=` of its findings."""
+        query = request.query_params
+        told, since, kind = query.get("format", "jsonl"), query.get("since"), query.get("class", str(ocsf.DETECTION))
         try:
             first = msgspec.convert(since, Time) if since else None
         except msgspec.ValidationError as error:
             raise Refused("until", f"since={since!r} is no time with its zone") from error
         if told not in ("jsonl", "ocsf"):
             raise Refused("what", f"format={told!r} is neither jsonl nor ocsf")
-        lines = audit.export_ocsf(self.engine.store, first) if told == "ocsf" else audit.export(self.engine.store, first)
+        if kind not in (str(ocsf.DETECTION), str(ocsf.COMPLIANCE)):
+            raise Refused("what", f"class={kind!r} is neither {ocsf.DETECTION} nor {ocsf.COMPLIANCE}")
+        store = self.engine.store
+        lines = audit.export_ocsf(store, first, int(kind)) if told == "ocsf" else audit.export(store, first)
         head = await anext(lines, b"")      # a store that is down says so here, while it can still be told
 
         async def body() -> AsyncIterator[bytes]:
@@ -302,8 +330,9 @@ def _acting(api: Api, act: Callable[..., Awaitable[Any]]) -> Callable[[Request, 
 
 
 READS: tuple[tuple[str, Callable[..., Awaitable[Any]]], ...] = (
-    ("/approvals", Api.approvals), ("/actions", Api.actions), ("/actions/{id}", Api.action), ("/exemptions", Api.exemptions),
-    ("/modes", Api.modes), ("/audit", Api.audit), ("/audit/verify", Api.verify), ("/audit/export", Api.export),
+    ("/findings", Api.findings), ("/approvals", Api.approvals), ("/actions", Api.actions), ("/actions/{id}", Api.action),
+    ("/resources", Api.resources), ("/exemptions", Api.exemptions), ("/baselines", Api.baselines), ("/modes", Api.modes),
+    ("/audit", Api.audit), ("/audit/verify", Api.verify), ("/audit/export", Api.export),
 )
 CHANGES: tuple[tuple[str, str, type[Reasoned], Callable[..., Awaitable[Any]]], ...] = (
     ("/actions/{id}/approve", "approve", Approving, Api.approve),

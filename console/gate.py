@@ -54,7 +54,9 @@ def reading(identify: Identify, answer: Endpoint) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         try:
-            authorize(await identify(request), "read", None, NO_POLICY)
+            who = await identify(request)
+            authorize(who, "read", None, NO_POLICY)
+            request.state.who = who
             return await answer(request)
         except GuardrailError as error:
             return told(error)

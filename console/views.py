@@ -26,6 +26,7 @@ Row = Mapping[str, Any]
 SHOWN_AS = {"proposed": "waiting for approval", "rolled_back": "rolled back"}
 TOLD = ("plan_hash", "controls", "why", "edits", "error", "severity", "intent", "undo")  # of a change of state: the newest
 UNKNOWN = ("", "?", "unknown")
+PROVES = ("decision.made", "probe.received")        # that a worker goes by the rules of a generation
 ONE_CAUSE = timedelta(minutes=10)       # the same people and control within this are one cause
 
 
@@ -269,20 +270,26 @@ class Mode:
     reason: str
     decisions: int
     writes: int
+    decided: int        # the newest generation of the rules that something was decided under
+    probed: bool        # whether a probe ever came back
 
 
 async def mode(store: Store) -> Mode:
     rules = await store.rules()
     switched = await last(store, "mode.switched")
     since = switched.at if switched else None
-    told = Counter[str]()
+    told, decided = Counter[str](), 0
     for case in await cases(store):
         for one in await timeline(store, case.resource):
+            told["probes"] += one.event == "probe.received"
+            if one.event in PROVES and isinstance(one.detail.get("generation"), int):
+                decided = max(decided, one.detail["generation"])
             if since is None or one.at >= since:
                 told["decisions"] += one.event == "decision.made"
                 told["writes"] += one.event == "request.sent" and isinstance(one.detail.get("status"), int)
     return Mode(rules.switch, rules.generation, since, switched.actor if switched else "",
-                str(switched.detail.get("reason", "")) if switched else "", told["decisions"], told["writes"])
+                str(switched.detail.get("reason", "")) if switched else "", told["decisions"], told["writes"],
+                decided, told["probes"] > 0)
 
 
 def report(found: audit.Report) -> Row:

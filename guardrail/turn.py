@@ -307,7 +307,7 @@ class Turn:
         self.note(
             "decision.made", finding_ids=[self.finding_id(*plans.key(finding))], controls=[finding.control],
             rule=decision.rule, mode=decision.mode, why="; ".join(filter(None, (decision.why, *refused))),
-            plan_hash=plan.hash if plan.edits else "", edits=plan.edits)
+            plan_hash=plan.hash if plan.edits else "", edits=plan.edits, generation=self.rules.generation)
 
     async def sends(self, type: ResourceType, action: Action, step: Step, client_request_id: str) -> None:
         """Sends one request and records how it was answered, whichever way that went."""

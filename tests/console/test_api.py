@@ -337,6 +337,35 @@ async def test_what_waits_is_listed_and_the_yes_acts(tmp_path: Path) -> None:
         assert [row["id"] for row in json.loads((await one.get("/actions")).body)] == [action.id]
 
 
+async def test_what_is_wrong_good_and_known_is_told(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        id, action = await asked(one.here)
+
+        async def told(path: str, as_: str = APPROVER) -> Any:
+            return json.loads((await one.get(path, as_)).body)
+
+        [row] = [row for row in await told("/findings") if row["control"] == PUBLIC]
+        assert (row["resource_id"], row["observed"], row["action_id"]) == (id, "Enabled", action.id)
+        assert {row["resource_id"] for row in await told("/resources")} == {
+            chain.resource async for chain in one.here.guardrail.store.chains()}
+        good = (await one.here.case(id)).good
+        assert {row["part"]: row["hash"] for row in await told(f"/baselines?resource_id={id}")} == {
+            part: digest(value) for part, value in good.items()}
+        every = await told("/baselines")
+        assert [row for row in every if row["resource_id"] == id] == await told(f"/baselines?resource_id={id}")
+        assert (await one.get("/baselines?resource_id=x")).status == 400
+        for who, mine in ((APPROVER, [action.id]), (ENGINEER, []), (token("approver", "Operator"), []), (ROBOT, [])):
+            assert [row["id"] for row in await told("/approvals?mine=true", who)] == mine
+        modes = await told("/modes")
+        assert (modes["decided"], modes["probed"]) == (modes["generation"], False)
+        await one.post("/mode", {"mode": "report", "reason": "x"}, ONCALL)
+        assert (await told("/modes"))["decided"] == modes["generation"]
+        one.here.write("PATCH", one.here.stands(STORAGE, subscription=DEV), OPEN)
+        await one.here.settle()
+        assert (await told("/modes"))["decided"] == modes["generation"] + 1
+        assert (await one.get("/audit/export?format=ocsf&class=2001")).status == 400
+
+
 async def test_a_no_leaves_the_drift(tmp_path: Path) -> None:
     async with site(tmp_path) as one:
         _, action = await asked(one.here)
