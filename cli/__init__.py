@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import typer
 
+from cli import remote
 from cli.output import MEANING, Code, Ended, screen, warn
 from guardrail import logs
 from guardrail.errors import ConfigError, Denied, GuardrailError, Held, Refused, Unsafe
@@ -16,6 +17,7 @@ from guardrail.errors import ConfigError, Denied, GuardrailError, Held, Refused,
 COMMANDS = {"run": "run", "simulate": "simulate", "replay": "replay", "scan": "scan", "plan": "plan", "explain": "findings",
             "quarantine": "decide", "release": "decide"}
 GROUPS = ("findings", "actions", "approvals", "exemptions", "freeze", "baselines", "controls", "mode", "policy", "audit")
+HERE = ("run", "simulate", "replay", "scan", "controls", "policy")     # ask no guardrail
 
 
 def command_line(names: Iterable[str]) -> typer.Typer:
@@ -26,7 +28,10 @@ def command_line(names: Iterable[str]) -> typer.Typer:
         help="Watches AI workloads on Azure, and puts drift back, asks, or reports.",
         epilog="\b\nAnywhere on the line:\n  --color auto|always|never   NO_COLOR is honoured\n"
                "  --only-show-errors          no target, no hints on stderr\n"
-               "  --verbose                   log lines on stderr (run)\n\n"
+               "  --verbose                   log lines on stderr (run)\n"
+               "  --url https://HOST          the guardrail to ask; else GUARDRAIL_URL, else azd's, else the local store\n"
+               "  --local                     the local store, whatever the environment says\n"
+               "  --yes                       do not ask before something is changed\n\n"
                "\b\nExit codes:\n" + "\n".join(f"  {code:<3} {words}" for code, words in MEANING.items()))
     app.callback()(lambda: None)
     for name in names:
@@ -56,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         return _end(Code.BAD_POLICY, logs.visible(str(error)))
     except Refused as error:
-        warn(f"refused: {logs.visible(str(error))}")
+        warn(f"refused: {logs.visible(str(error))}" + (f"\n  cure: {logs.visible(error.cure)}" if error.cure else ""))
         return _end(Code.REFUSED, "")
     except (Unsafe, Denied, Held) as error:
         return _end(Code.REFUSED, logs.visible(str(error)))
@@ -77,6 +82,8 @@ def _common(argv: list[str]) -> list[str]:
     """Takes the options that may stand anywhere out of the line."""
     rest = list[str]()
     screen.colour, screen.only_errors, screen.verbose = "auto", False, False
+    chosen = remote.chosen
+    chosen.url, chosen.is_local, chosen.is_sure = "", False, False
     while argv:
         word = argv.pop(0)
         if word == "--":
@@ -85,12 +92,24 @@ def _common(argv: list[str]) -> list[str]:
             screen.only_errors = True
         elif word == "--verbose":
             screen.verbose = True
+        elif word == "--local":
+            chosen.is_local = True
+        elif word in ("--yes", "-y"):
+            chosen.is_sure = True
+        elif word == "--url" or word.startswith("--url="):
+            chosen.url = word.partition("=")[2] or (argv.pop(0) if argv else "")
+            if not chosen.url:
+                raise Ended(Code.USAGE, "--url names no guardrail. cure: --url https://HOST.")
         elif word == "--color" or word.startswith("--color="):
             screen.colour = word.partition("=")[2] or (argv.pop(0) if argv else "")
             if screen.colour not in ("auto", "always", "never"):
                 raise Ended(Code.USAGE, f"--color {screen.colour!r} is not auto, always or never.")
         else:
             rest.append(word)
+    if chosen.url and rest and rest[0] in HERE:
+        raise Ended(Code.USAGE, f"guardrail {rest[0]} asks no guardrail. cure: leave --url out.")
+    if chosen.url and chosen.is_local:
+        raise Ended(Code.USAGE, "--url and --local: which of them? cure: leave one out.")
     return rest
 
 

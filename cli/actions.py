@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cli import decide, target
-from cli.findings import by_prefix
+from cli import ask, decide
 from cli.identities import As, Reason
 from cli.output import emit, emit_json, nearest, stamp, tell, text, value
 from cli.scan import formats
 from console import views
-from guardrail.ids import ResourceId
-from guardrail.stores import Store
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The life of each plan.")
 STATES = ("proposed", "held", "approved", "applying", "applied", "verified", "quarantined", "failed", "unknown", "rejected",
@@ -30,7 +27,8 @@ def listed(
     formats(output)
     if state and state not in STATES:
         raise nearest(state, STATES, "state")
-    rows = [row for row in target.with_store(views.actions) if state in ("", row["state"])]
+    with ask.opened() as there:
+        rows = [row for row in there.get("/actions") if state in ("", row["state"])]
     shown = rows if output == "json" else [dict(row) | {
         "when": stamp(row["at"]), "shown": views.shown(row["state"]), "resource": views.short(row["resource_id"]),
         "what": ", ".join(row.get("controls", ())), "cause": row.get("why", "")} for row in rows]
@@ -45,11 +43,8 @@ def show(
 ) -> None:
     """Shows one action from the change that caused it to its end."""
     formats(output, ("table", "json"))
-    target.with_store(lambda store: _show(store, action, output))
-
-
-async def _show(store: Store, prefix: str, output: str) -> None:
-    row = by_prefix(await views.actions(store), prefix)
+    with ask.opened() as there:
+        row = there.get(f"/actions/{there.find('/actions', action)['id']}")
     if output == "json":
         emit_json(row)
         return
@@ -57,11 +52,11 @@ async def _show(store: Store, prefix: str, output: str) -> None:
     tell(f"{views.shown(row['state'])}   {row['id']}   {row['resource_id']}")
     tell(f"  caused by {caused}   plan {row.get('plan_hash', '')[:8]}   {row.get('why', '')}".rstrip())
     for edit in row.get("edits", ()):
-        before, after = (_side(edit, side) for side in ("before", "after"))
-        tell(f"    ~ {_get(edit, 'path') or 'the resource'}: {before} => {after}")
-    for one in await views.timeline(store, ResourceId(row["resource_id"])):
-        if one.detail.get("action_id") == row["id"]:
-            tell(f"  {one.at:%H:%M:%S}.{one.at.microsecond // 100000}  {one.event:<22} {told(one)}".rstrip())
+        before, after = (value(edit[side]) if side in edit else "nothing" for side in ("before", "after"))
+        tell(f"    ~ {edit['path'] or 'the resource'}: {before} => {after}")
+    for one in row["records"]:
+        at = one["at"]
+        tell(f"  {at:%H:%M:%S}.{at.microsecond // 100000}  {one['event']:<22} {told(one)}".rstrip())
 
 
 Id = Annotated[str, typer.Argument(metavar="act-..")]
@@ -93,26 +88,16 @@ def settle(
     decide.settle(action, ended, reason, as_)
 
 
-def _get(edit: Any, name: str) -> Any:
-    return edit.get(name) if isinstance(edit, dict) else getattr(edit, name)
-
-
-def _side(edit: Any, name: str) -> str:
-    if isinstance(edit, dict):
-        return value(edit[name]) if name in edit else "nothing"
-    return value(getattr(edit, name))
-
-
-def told(entry: views.Entry) -> str:
+def told(record: views.Row) -> str:
     """The heart of a record in one line."""
-    detail = entry.detail
-    match entry.event:
+    detail = record["detail"]
+    match record["event"]:
         case "request.sent":
             return f"{detail.get('method')} {detail.get('status')}, {detail.get('duration_ms')} ms"
         case "finding.raised" | "finding.cleared":
             return f"{detail.get('control')} {detail.get('path')}"
         case "decision.made":
-            return f"{entry.mode}, rule '{detail.get('rule')}' {detail.get('why')}".rstrip()
+            return f"{record['mode']}, rule '{detail.get('rule')}' {detail.get('why')}".rstrip()
         case "change.seen":
             return f"{', '.join(detail.get('operations', ()))} by {', '.join(detail.get('actors', ())) or 'unknown'}"
         case "action.applying":

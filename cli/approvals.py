@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from cli import identities, target
+from cli import ask
+from cli.ask import Target
 from cli.exemptions import when
-from cli.findings import by_prefix
-from cli.identities import As, Reason, person, said
+from cli.identities import ROLES, As, Reason, said
 from cli.output import Code, Ended, count, emit, mark, say, stamp, tell, text, warn
 from cli.plan import change_of, sign_of
 from cli.scan import formats
 from console import views
-from guardrail import ids, people
-from guardrail.app import Guardrail
-from guardrail.authorize import Person
+from guardrail import app
 from guardrail.errors import Refused
-from guardrail.ids import ResourceId
-from guardrail.paths import fold
-from guardrail.refusals import attempt
-from guardrail.values import Action
+from guardrail.ids import ResourceId, type_of
+from guardrail.paths import ABSENT, fold
+from guardrail.values import Edit
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a yes or a no.")
 HASH_LENGTH = 8         # shown of a plan's hash, and the least that names it
@@ -43,13 +40,9 @@ def listed(
 ) -> None:
     """Lists what waits for approval, critical first; a table has what one cause made in one line."""
     formats(output)
-    if mine:
-        who = person(as_)
-        rows = target.with_guardrail(lambda one: _mine(one, who))
-    else:
-        rows = target.with_store(views.approvals)
-    rows = views.of_cause(rows, cause)
-    names = identities.names() if output != "json" else {}
+    with ask.opened(as_ if mine else None) as there:
+        rows = there.get("/approvals", cause=cause, mine="true" if mine else "")
+        names = there.names if output != "json" else {}
     shown = list(rows) if output == "json" else [cells(row, names) for row in rows]
     if output == "table" and not cause:
         shown = joined(shown)
@@ -60,7 +53,7 @@ def listed(
         say("Several of one cause stand in one line, and are decided one by one: guardrail approvals list --cause act-..")
 
 
-def cells(row: views.Row, names: dict[str, str]) -> views.Row:
+def cells(row: views.Row, names: Mapping[str, str]) -> views.Row:
     """An ask as a line shows it."""
     return dict(row) | {
         "resource": views.short(row["resource_id"]), "what": ", ".join(row["controls"]), "plan": row["plan_hash"][:HASH_LENGTH],
@@ -84,19 +77,6 @@ def _line(group: Sequence[views.Row]) -> views.Row:
         "resource": count(cause["resources"], "resource"), "who": f"{count(cause['changes'], 'change')} by {first['who']}"}
 
 
-async def _mine(guardrail: Guardrail, who: Person) -> list[views.Row]:
-    rows = await views.approvals(guardrail.store)
-    return [row for row in rows if await _may(guardrail, ResourceId(row["resource_id"]), row["id"], who)]
-
-
-async def _may(guardrail: Guardrail, resource: ResourceId, id: str, who: Person) -> bool:
-    try:
-        await people.deciding(guardrail.engine, resource, id, who, guardrail.settings.approvers)
-    except Refused:
-        return False
-    return True
-
-
 @group.command("approve", epilog=text('guardrail approvals approve act-6a01d3 --reason "matches policy" --as approver',
                                       'guardrail approvals approve act-6a01d3 --plan 6e9b21aa --reason "matches policy"',
                                       exits=(0, 1, 4)))
@@ -108,39 +88,34 @@ def approve(
     as_: As = "",
 ) -> None:
     """Approves the fix: this plan and no other, as it is shown."""
-    who, why = person(as_), said(reason)
+    why = said(reason)
     if plan and (len(plan) < HASH_LENGTH or not set(plan) <= set("0123456789abcdef")):
         raise Ended(Code.USAGE, f"--plan {plan!r} is no hash. cure: at least {HASH_LENGTH} digits, as the plan is shown.")
-    target.with_guardrail(lambda one: _approve(one, action, plan, intent, who, why))
+    with ask.opened(as_, needs_run=True) as there:
+        asked = _waiting(there, action, intent=intent)
+        _show(asked, there.names)
+        hash, seen = asked["plan_hash"], asked.get("intent", "")
+        hash = seen if intent and plan and seen.startswith(plan) else hash
+        try:
+            if not hash.startswith(plan):
+                raise Refused("stale", f"the plan has changed: it is {hash[:HASH_LENGTH]} now, look at it again")  # noqa: TRY301
+            if not plan:
+                _confirm(there, asked)
+            done = there.post(f"/actions/{asked['id']}/approve", plan=hash, intent=intent, reason=why)
+        except Refused as error:
+            raise _refused(there, asked, error) from error
+        if done["state"] == "proposed":
+            tell(f"{mark('done')} your yes is recorded. Another person must approve as well: nothing is written before.")
+        else:
+            tell(f"{mark('done')} approved; it is carried out now. See: guardrail actions show {asked['id']}")
 
 
-async def _approve(guardrail: Guardrail, prefix: str, plan: str, intent: bool, who: Person, reason: str) -> None:
-    engine, approvers = guardrail.engine, guardrail.settings.approvers
-    resource, asked = await _waiting(guardrail, prefix, intent)
-    _show(guardrail, asked)
-    offered = [asked.intent] if intent else [asked.instead.hash] if asked.instead else []
-    hash = next((one for one in offered if plan and one.startswith(plan)), asked.plan.hash)
-    try:
-        if plan and not hash.startswith(plan):
-            raise Refused("stale", f"the plan has changed: it is {asked.plan.hash[:HASH_LENGTH]} now, look at it again")  # noqa: TRY301
-        if not plan:
-            async with attempt(engine, resource, "approve", who, asked.id):
-                await people.deciding(engine, resource, asked.id, who, approvers)
-            _confirm(asked)
-        done = await people.approve(engine, resource, asked.id, hash, who, reason, approvers, intent)
-    except Refused as error:
-        raise await _refused(guardrail, resource, asked, error) from error
-    if done.state == "approved":
-        tell(f"{mark('done')} approved; it is carried out now. See: guardrail actions show {done.id}")
-    else:
-        tell(f"{mark('done')} your yes is recorded. Another person must approve as well: nothing is written before.")
-
-
-def _confirm(asked: Action) -> None:
-    """Errors: Ended where nobody can be asked, or who was asked says no."""
+def _confirm(there: Target, asked: views.Row) -> None:
+    """Errors: Ended where nobody can be asked, or who was asked says no. No --yes: it would be one to whatever is there."""
     if not sys.stdin.isatty():
-        raise Ended(Code.REFUSED, f"nobody to ask here. cure: --plan {asked.plan.hash[:HASH_LENGTH]}, if that is what you saw.")
-    if not typer.confirm("Approve the fix?", err=True):
+        hash = asked["plan_hash"][:HASH_LENGTH]
+        raise Ended(Code.REFUSED, f"nobody to ask here. cure: --plan {hash}, if that is what you saw.")
+    if not typer.confirm(f"Approve the fix? On {there.name}?", err=True):
         raise Ended(Code.REFUSED, "nothing was approved.")
 
 
@@ -152,74 +127,84 @@ def reject(
     reason: Reason = "", as_: As = "",
 ) -> None:
     """Rejects the fix: the drift stays, and is asked about again at the next change, or after a day."""
-    who, why, until = person(as_), said(reason), when(exempt_until) if exempt_until else None
-    target.with_guardrail(lambda one: _reject(one, action, until, who, why))
+    why, until = said(reason), when(exempt_until) if exempt_until else None
+    with ask.opened(as_, needs_run=True) as there:
+        asked = _waiting(there, action)
+        there.confirm(f"Reject the fix of {views.short(asked['resource_id'])} (the drift stays)?")
+        try:
+            there.post(f"/actions/{asked['id']}/reject", then="exempt" if until else None, until=until, reason=why)
+        except Refused as error:
+            raise _refused(there, asked, error) from error
+        resource = asked["resource_id"]
+        tell(f"{mark('done')} rejected: the drift of {views.short(resource)} stays. "
+             "Asked again at its next change, or in 24 h.")
+        for row in there.get("/exemptions") if until else ():
+            if (row["state"], row["scope"]) == ("asked", resource) and row["control"] in asked["controls"]:
+                tell(f"  asked for until {stamp(row['until'])}: guardrail exemptions confirm {row['id']}")
 
 
-async def _reject(guardrail: Guardrail, prefix: str, until: datetime | None, who: Person, reason: str) -> None:
-    resource, asked = await _waiting(guardrail, prefix)
-    try:
-        await people.reject(guardrail.engine, resource, asked.id, who, reason, guardrail.settings.approvers, until)
-    except Refused as error:
-        raise await _refused(guardrail, resource, asked, error) from error
-    tell(f"{mark('done')} rejected: the drift of {views.short(resource)} stays. Asked again at its next change, or in 24 h.")
-    for one in (await guardrail.store.rules()).pending if until else ():
-        if one.exemption and one.exemption.scope == resource and one.by == who.object_id:
-            tell(f"  asked for until {stamp(one.exemption.until)}: guardrail exemptions confirm {one.what}")
-
-
-async def _waiting(guardrail: Guardrail, prefix: str, intent: bool = False) -> tuple[ResourceId, Action]:
+def _waiting(there: Target, prefix: str, *, intent: bool = False) -> views.Row:
     """The one that waits under this id; with an intent also the one that came in its place. Errors: Ended."""
-    row = by_prefix(await (views.actions if intent else views.approvals)(guardrail.store), prefix)
-    resource = ResourceId(row["resource_id"])
-    asked = (await guardrail.store.load(resource))[0].asked
-    if asked is None or not (asked.id == row["id"] or (intent and asked.intent and asked.intent == row.get("intent"))):
-        raise Ended(Code.REFUSED, f"{row['id']} was decided just now.")
-    return resource, asked
+    if not intent:
+        return there.find("/approvals", prefix)
+    row = there.find("/actions", prefix)
+    for asked in there.get("/approvals"):
+        if asked["id"] == row["id"] or (row.get("intent") and asked.get("intent") == row["intent"]):
+            found: views.Row = asked
+            return found
+    raise Ended(Code.REFUSED, f"{row['id']} was decided just now.")
 
 
-def _show(guardrail: Guardrail, asked: Action) -> None:
+def _show(asked: views.Row, names: Mapping[str, str]) -> None:
     """As `guardrail plan` shows it; what was seen is what the hash stands for."""
-    plan, names = asked.plan, identities.names()
-    controls = {one.id: one for one in guardrail.engine.controls if one.id in plan.controls}
-    type = guardrail.engine.types[fold(ids.type_of(plan.resource))]
-    what = {"fix": "fix", "isolate": "quarantine", "undo": "undo: this loosens"}[plan.kind]
-    tell(f"plan {plan.hash[:HASH_LENGTH]}   {what}: {count(len(plan.edits), 'edit')}, {count(len(plan.controls), 'control')}")
-    tell(f"Scope: {plan.resource.split('/providers/')[0]}")
-    tell(f"  ~ {plan.resource.split('/providers/', 1)[-1]} [{type.api_version}]")
-    for edit in plan.edits:
+    resource = ResourceId(asked["resource_id"])
+    controls = [one for one in app.CONTROLS if one.id in asked["controls"]]
+    version = next((f" [{one.api_version}]" for one in app.TYPES if fold(one.name) == fold(type_of(resource))), "")
+    what = {"fix": "fix", "isolate": "quarantine", "undo": "undo: this loosens"}.get(asked["kind"], asked["kind"])
+    edits = [Edit(one["path"], one.get("before", ABSENT), one.get("after", ABSENT)) for one in asked["edits"]]
+    tell(f"plan {asked['plan_hash'][:HASH_LENGTH]}   {what}: {count(len(edits), 'edit')}, "
+         f"{count(len(asked['controls']), 'control')}")
+    tell(f"Scope: {resource.split('/providers/')[0]}")
+    tell(f"  ~ {resource.split('/providers/', 1)[-1]}{version}")
+    for edit in edits:
         tell(f"    {sign_of(edit)} {edit.path or 'the resource'}:  {change_of(edit)}")
     if asked.instead:
         tell(f"Or, to cut it off instead: --plan {asked.instead.hash[:HASH_LENGTH]}")
         for edit in asked.instead.edits:
             tell(f"    {sign_of(edit)} {edit.path or 'the resource'}:  {change_of(edit)}")
     if controls:
-        tell(f"Why: {'; '.join(f'{one.id} ({one.severity}): {one.why}' for one in controls.values())}.")
-        tell(f"May break: {'; '.join(dict.fromkeys(one.breaks for one in controls.values()))}.")
-    asker = f"   Asked for by: {names.get(asked.asked_by, asked.asked_by)}, {asked.why}" if asked.asked_by else ""
-    if asked.intent:
+        tell(f"Why: {'; '.join(f'{one.id} ({one.severity}): {one.why}' for one in controls)}.")
+        tell(f"May break: {'; '.join(dict.fromkeys(one.breaks for one in controls))}.")
+    by = asked["asked_by"]
+    asker = f"   Asked for by: {names.get(by, by)}, {asked['why']}" if by else ""
+    if "intent" in asked:
         tell(f"Voided three times in a day: --intent lets it act within the hour whatever stands there. "
-             f"Intent {asked.intent[:HASH_LENGTH]}.")
-    tell(f"Caused by: {_named(asked.caused_by, names)}.{asker}   {_expires(asked, guardrail.engine.clock())}")
+             f"Intent {asked['intent'][:HASH_LENGTH]}.")
+    caused = _named((one["object_id"] for one in asked["caused_by"]), names)
+    tell(f"Caused by: {caused}.{asker}   {_expires(asked)}")
 
 
-def _named(actors: Iterable[str], names: dict[str, str]) -> str:
+def _named(actors: Iterable[str], names: Mapping[str, str]) -> str:
     return ", ".join(names.get(one, one) or "unknown" for one in actors) or "unknown"
 
 
-def _expires(asked: Action, now: datetime) -> str:
-    if asked.expires is None:
+def _expires(asked: views.Row) -> str:
+    expires: datetime | None = asked.get("expires")
+    if expires is None:
         return "Does not expire."
-    minutes = int((asked.expires - now).total_seconds() // 60)
+    minutes = int((expires - app.now()).total_seconds() // 60)
     left = f"in {minutes // 60} h {minutes % 60} min" if minutes >= 0 else "over"
-    return f"Expires: {asked.expires:%H:%M} UTC, {left}."
+    return f"Expires: {expires:%H:%M} UTC, {left}."
 
 
-async def _refused(guardrail: Guardrail, resource: ResourceId, asked: Action, error: Refused) -> Ended:
-    """Says why, and who can."""
+def _refused(there: Target, asked: views.Row, error: Refused) -> Ended:
+    """Says why, and who can; where nobody's name is known, what helps."""
     warn(f"refused: {error}")
-    can = [name for name in identities.ROLES if await _may(guardrail, resource, asked.id, person(name))]
-    warn(f"  who can: {', '.join(can) or 'nobody now'}   {_expires(asked, guardrail.engine.clock())}")
+    if there.names:
+        can = [name for name in ROLES if any(row["id"] == asked["id"] for row in there.get("/approvals", name, mine="true"))]
+        warn(f"  who can: {', '.join(can) or 'nobody now'}   {_expires(asked)}")
+    else:
+        warn(f"  cure: {error.cure or 'look at it again'}   {_expires(asked)}")
     if error.code in ("stale", "decided"):
         say("Look at what waits now: guardrail approvals list")
     return Ended(Code.REFUSED)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
 
-from cli import target
+from cli import ask
 from cli.actions import told
-from cli.findings import age, known
+from cli.ask import Target
+from cli.findings import age
 from cli.output import Code, Ended, ago, count, emit, emit_json, mark, say, stamp, tell, text
 from cli.scan import OCSF_CLASS, formats
 from console import views
 from guardrail import app, audit, names, ocsf
-from guardrail.ids import ResourceId
-from guardrail.stores import Store
 
+FIELDS = ("seq", "at", "event", "actor", "mode", "correlation_id", "policy_hash", "detail")     # of a record, as it is shown
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The records, and the proof that nobody rewrote them.")
 
 
@@ -31,16 +32,12 @@ def show(
 ) -> None:
     """Shows every record of a resource, in order."""
     formats(output)
-    entries = target.with_store(lambda store: _entries(store, resource))
-    rows = [{"seq": one.seq, "id": names.record_id(one.hash), "at": one.at, "event": one.event, "actor": one.actor,
-             "mode": one.mode, "correlation_id": one.correlation_id, "policy_hash": one.policy_hash, "detail": one.detail,
-             **({"when": stamp(one.at), "what": told(one)} if output != "json" else {})} for one in entries]
+    with ask.opened() as there:
+        records = there.get("/audit", resource_id=there.resource(resource, is_known=True))["records"]
+    rows = [{**{name: one[name] for name in FIELDS}, "id": names.record_id(one["hash"]),
+             **({"when": stamp(one["at"]), "what": told(one)} if output != "json" else {})} for one in records]
     columns = {"NO": "seq", "WHEN": "when", "EVENT": "event", "ACTOR": "actor", "MODE": "mode", "WHAT": "what", "RECORD": "id"}
     emit(rows, columns, output, query, "no records.")
-
-
-async def _entries(store: Store, resource: str) -> list[views.Entry]:
-    return await views.timeline(store, ResourceId(await known(store, resource)))
 
 
 @group.command("verify", epilog=text("guardrail audit verify", "guardrail audit verify export.jsonl --anchors kept.jsonl",
@@ -55,24 +52,35 @@ def verify(
     kept = audit.anchor_lines(_lines(anchors)) if anchors else []
     if file:
         say(f"target: export {file}")
-        report = audit.verify(_lines(file), kept)
+        row = views.report(audit.verify(_lines(file), kept))
     else:
-        report = target.with_store(lambda store: audit.verify_store(store, kept))
+        with ask.opened() as there:
+            row = views.report(_followed_here(there, kept)) if kept else there.get("/audit/verify")
     if output == "json":
-        emit_json(views.report(report))
+        emit_json(row)
     else:
-        _tell(report, is_kept=bool(kept))
-    if not report.ok:
-        raise Ended(Code.BROKEN_CHAIN, f"{count(len(report.broken), 'place')} where somebody touched the records. "
+        _tell(row, is_kept=bool(kept))
+    if not row["intact"]:
+        raise Ended(Code.BROKEN_CHAIN, f"{count(len(row['broken']), 'place')} where somebody touched the records. "
                                        "What to do: docs/how-to/prove-it.md")
 
 
-def _tell(report: audit.Report, *, is_kept: bool) -> None:
-    newest = f", newest anchor {ago(report.newest_anchor)}" if report.anchors else ", no anchor yet"
-    tell(f"{mark('done')} {count(report.records, 'record')}, {report.intact} of {count(report.chains, 'chain')} intact{newest}")
-    for one in report.broken:
-        tell(f"{mark('failed')} {one}")
-    if report.ok and not is_kept:
+def _followed_here(there: Target, kept: Sequence[bytes]) -> audit.Report:
+    """An export of now, against anchors that the guardrail itself cannot know of."""
+    with tempfile.TemporaryFile() as whole:
+        there.copy("/audit/export", whole)
+        whole.seek(0)
+        return audit.verify((line.rstrip(b"\n") for line in whole), kept)
+
+
+def _tell(row: views.Row, *, is_kept: bool) -> None:
+    newest = f", newest anchor {ago(row['newest_anchor'])}" if row["anchors"] else ", no anchor yet"
+    tell(f"{mark('done')} {count(row['records'], 'record')}, {row['chains_intact']} of {count(row['chains'], 'chain')} "
+         f"intact{newest}")
+    for one in row["broken"]:
+        fields = (one.get(name, "") for name in ("resource_id", "seq", "why", "expected", "found"))
+        tell(f"{mark('failed')} {audit.Broken(*fields)}")
+    if row["intact"] and not is_kept:
         say("Anchors and records lie in the same place: keep a copy of the anchors elsewhere.")
 
 
@@ -94,22 +102,14 @@ def export(
 ) -> None:
     """Writes all records and anchors as JSON lines that `audit verify FILE` can follow anywhere."""
     formats(output, ("jsonl", "ocsf"), ocsf_class)
-    first = _time(since) if since else None
-
-    async def written(store: Store, into: BinaryIO) -> int:
-        lines, number = audit.export_ocsf(store, first, ocsf_class) if output == "ocsf" else audit.export(store, first), 0
-        async for line in lines:
-            into.write(line + b"\n")
-            number += 1
-        return number
-
+    asked = {"since": stamp(_time(since)) if since else "", "format": output, "class": str(ocsf_class)}
     if not out:
-        target.with_store(lambda store: written(store, sys.stdout.buffer))
+        _export(sys.stdout.buffer, asked)
         return
     part = Path(f"{out}.part")      # half an export never stands under the name of a whole one
     try:
-        with part.open("wb") as into:
-            number = target.with_store(lambda store: written(store, into))
+        with part.open("wb") as file:
+            number = _export(file, asked)
         part.replace(out)
     except OSError as error:
         raise Ended(Code.UNFINISHED, f"{out}: {error.strerror}. cure: name a file that can be written.") from error
@@ -117,6 +117,28 @@ def export(
         part.unlink(missing_ok=True)
     cure = "" if output == "ocsf" else f" Check them anywhere: guardrail audit verify {out}"
     say(f"{count(number, 'line')} in {out}.{cure}")
+
+
+def _export(file: BinaryIO, asked: Mapping[str, str]) -> int:
+    """How many lines it has. Errors: Ended for one that lacks its end; those of Target.copy."""
+    into = _Counting(file)
+    with ask.opened() as there:
+        there.copy("/audit/export", into, **asked)
+    if asked["format"] == "jsonl" and b'"kind":"end"' not in into.tail:
+        raise Ended(Code.UNFINISHED, "the export was cut off: it lacks its last line. cure: ask again.")
+    return into.lines
+
+
+class _Counting:
+    """Passes on what is written, and remembers how many lines it was and how it ended."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.lines, self.tail = file, 0, b""
+
+    def write(self, piece: bytes) -> None:
+        self.file.write(piece)
+        self.lines += piece.count(b"\n")
+        self.tail = (self.tail + piece)[-64:]
 
 
 def _time(word: str) -> datetime:

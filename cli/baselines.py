@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from cli import target
-from cli.decide import resource_of
-from cli.identities import As, Reason, person, said
+from cli import ask
+from cli.ask import Target
+from cli.identities import As, Reason, said
 from cli.output import Code, Ended, emit, mark, tell, text
 from cli.scan import formats
 from console import views
-from guardrail import people
-from guardrail.app import Guardrail
-from guardrail.authorize import Person
-from guardrail.stores import Store
+from guardrail.errors import Refused
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What is known good, and what two people accepted.")
 HASH_LENGTH = 8
@@ -30,16 +27,17 @@ def listed(
 ) -> None:
     """Lists the parts that were seen good, of one resource or of all that have records: merely seen they only ask."""
     formats(output)
-    rows = target.with_store(lambda store: _listed(store, resource))
+    with ask.opened() as there:
+        rows = _listed(there, resource)
     shown = rows if output == "json" else [
         dict(row) | {"short": views.short(row["resource_id"]), "seen": row["hash"][:HASH_LENGTH]} for row in rows]
     columns = {"RESOURCE": "short", "PART": "part", "HASH": "seen", "STATE": "state"}
     emit(shown, columns, output, query, "nothing was seen good.")
 
 
-async def _listed(store: Store, name: str) -> list[views.Row]:
-    found = [(await store.load(await resource_of(store, name)))[0]] if name else await views.cases(store)
-    return [row for case in found for row in views.baselines(case)]
+def _listed(there: Target, name: str) -> list[views.Row]:
+    rows: list[views.Row] = there.get("/baselines", resource_id=there.resource(name) if name else "")
+    return rows
 
 
 @group.command("accept", epilog=text(
@@ -52,18 +50,17 @@ def accept(
     reason: Reason = "", as_: As = "",
 ) -> None:
     """Accepts a part as good. With a second person's yes it is restored from then on without asking."""
-    who, why = person(as_), said(reason)
+    why = said(reason)
     if len(hash) < HASH_LENGTH:
         raise Ended(Code.USAGE, f"--hash {hash!r} is too short. cure: at least {HASH_LENGTH} digits.")
-    target.with_guardrail(lambda one: _accept(one, resource, part, hash, who, why))
-
-
-async def _accept(guardrail: Guardrail, name: str, part: str, prefix: str, who: Person, reason: str) -> None:
-    resource = await resource_of(guardrail.store, name)
-    rows = [row for row in await _listed(guardrail.store, resource) if row["part"] == part]
-    hash = next((row["hash"] for row in rows if row["hash"].startswith(prefix)), prefix)
-    case = await people.accept(guardrail.engine, resource, part, hash, who, guardrail.settings.approvers, reason)
-    if part in case.accepted:
-        tell(f"{mark('done')} {part} of {views.short(resource)} is accepted: it is restored without asking.")
-    else:
-        tell(f"{mark('done')} your yes is recorded. Another person must accept the same hash.")
+    with ask.opened(as_, needs_run=True) as there:
+        id = there.resource(resource)
+        whole = [row["hash"] for row in _listed(there, id) if row["part"] == part and row["hash"].startswith(hash)]
+        if not whole:
+            raise Refused("stale", f"{part} of {views.short(id)} is not what you saw: list the baselines again")
+        there.confirm(f"Accept {part} of {views.short(id)} as good?")
+        row = there.post("/baselines", resource_id=id, part=part, hash=whole[0], reason=why)
+        if row["state"] == "accepted":
+            tell(f"{mark('done')} {part} of {views.short(id)} is accepted: it is restored without asking.")
+        else:
+            tell(f"{mark('done')} your yes is recorded. Another person must accept the same hash.")

@@ -7,17 +7,13 @@ from typing import Annotated
 
 import typer
 
-from cli import target
-from cli.decide import resource_of
-from cli.findings import age, by_prefix
-from cli.identities import As, Reason, person, said
+from cli import ask
+from cli.findings import age
+from cli.identities import As, Reason, said
 from cli.output import Code, Ended, emit, mark, nearest, stamp, tell, text
 from cli.scan import formats
 from console import views
-from guardrail import app, switches
-from guardrail.app import Guardrail
-from guardrail.authorize import Person
-from guardrail.policy_schema import Exemption
+from guardrail import app
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What may drift until a date.")
 Id = Annotated[str, typer.Argument(metavar="exm-..")]
@@ -31,7 +27,8 @@ def listed(
 ) -> None:
     """Lists the exemptions, those that people asked for and those of the policy, what ends first before the rest."""
     formats(output)
-    rows = target.with_guardrail(_listed, needs_run=False)
+    with ask.opened() as there:
+        rows = there.get("/exemptions")
     if expiring:
         last = app.now() + age(expiring)
         rows = [row for row in rows if row["until"] <= last]
@@ -40,10 +37,6 @@ def listed(
     columns = {"EXEMPTION": "id", "STATE": "state", "CONTROL": "control", "SCOPE": "short", "OWNER": "owner", "UNTIL": "ends",
                "REASON": "reason"}
     emit(shown, columns, output, query, "nothing is exempt.")
-
-
-async def _listed(guardrail: Guardrail) -> list[views.Row]:
-    return views.exemptions(await guardrail.store.rules(), guardrail.engine.policy)
 
 
 @group.command("add", epilog=text(
@@ -58,18 +51,16 @@ def add(
     reason: Reason = "", as_: As = "",
 ) -> None:
     """Asks for an exemption: another person confirms it, and until then nothing is exempt."""
-    who, why = person(as_), said(reason)
+    why = said(reason)
     if control not in {one.id for one in app.CONTROLS}:
         raise nearest(control, [one.id for one in app.CONTROLS], "control")
-    target.with_guardrail(lambda one: _add(one, control, scope, until, owner, who, why), needs_run=False)
-
-
-async def _add(guardrail: Guardrail, control: str, scope: str, until: str, owner: str, who: Person, reason: str) -> None:
-    resource = await resource_of(guardrail.store, scope)
-    wanted = Exemption(control=control, scope=resource, reason=reason, owner=owner, until=when(until))
-    await switches.ask_exemption(guardrail.engine, wanted, who)
-    tell(f"{mark('done')} asked for as {wanted.id}: nothing is exempt until another person confirms it.")
-    tell(f"  guardrail exemptions confirm {wanted.id}")
+    ends = when(until)
+    with ask.opened(as_) as there:
+        id = there.resource(scope)
+        there.confirm(f"Ask for an exemption of {control} on {views.short(id)} until {stamp(ends)}?")
+        row = there.post("/exemptions", control=control, scope=id, until=ends, owner=owner, reason=why)
+        tell(f"{mark('done')} asked for as {row['id']}: nothing is exempt until another person confirms it.")
+        tell(f"  guardrail exemptions confirm {row['id']}")
 
 
 def when(text: str) -> datetime:
@@ -89,25 +80,21 @@ def when(text: str) -> datetime:
                                       'guardrail exemptions confirm exm-02c1 --reason "reviewed"', exits=(0, 1, 4)))
 def confirm(exemption: Id, reason: Reason = "", as_: As = "") -> None:
     """Confirms an exemption that somebody else asked for: it is in force from now."""
-    who, why = person(as_), said(reason)
-    target.with_guardrail(lambda one: _confirm(one, exemption, who, why), needs_run=False)
-
-
-async def _confirm(guardrail: Guardrail, prefix: str, who: Person, reason: str) -> None:
-    row = by_prefix(await _listed(guardrail), prefix)
-    await switches.confirm_exemption(guardrail.engine, row["id"], who, guardrail.settings.approvers, reason)
-    tell(f"{mark('done')} {row['id']} is in force until {stamp(row['until'])}, for the value that is seen first under it.")
+    why = said(reason)
+    with ask.opened(as_) as there:
+        row = there.find("/exemptions", exemption)
+        there.confirm(f"Let {row['id']} be exempt?")
+        there.post(f"/exemptions/{row['id']}/confirm", reason=why)
+        tell(f"{mark('done')} {row['id']} is in force until {stamp(row['until'])}, for the value that is seen first under it.")
 
 
 @group.command("remove", epilog=text('guardrail exemptions remove exm-02c1 --reason "review over" --as oncall',
                                      'guardrail exemptions remove exm-02c1 --reason "mended"', exits=(0, 1, 4)))
 def remove(exemption: Id, reason: Reason = "", as_: As = "") -> None:
     """Takes an exemption back: what it hid is drift at the next look."""
-    who, why = person(as_), said(reason)
-    target.with_guardrail(lambda one: _remove(one, exemption, who, why), needs_run=False)
-
-
-async def _remove(guardrail: Guardrail, prefix: str, who: Person, reason: str) -> None:
-    row = by_prefix(await _listed(guardrail), prefix)
-    await switches.remove_exemption(guardrail.engine, row["id"], who, reason)
-    tell(f"{mark('done')} {row['id']} is gone: what it hid is drift at the next look.")
+    why = said(reason)
+    with ask.opened(as_) as there:
+        row = there.find("/exemptions", exemption)
+        there.confirm(f"Take {row['id']} back?")
+        there.post(f"/exemptions/{row['id']}/remove", reason=why)
+        tell(f"{mark('done')} {row['id']} is gone: what it hid is drift at the next look.")

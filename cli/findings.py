@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import target
-from cli.output import Code, Ended, ago, count, emit, emit_lines, nearest, tell, text, value
+from cli import ask
+from cli.ask import Target
+from cli.output import Code, Ended, ago, emit, emit_lines, nearest, tell, text, value
 from cli.scan import FORMATS, OCSF_CLASS, formats, short
 from console import views
-from guardrail import app, ids, ocsf
+from guardrail import app, ocsf
 from guardrail.policy_schema import seconds
-from guardrail.stores import Store
 from guardrail.values import SEVERITIES
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What is wrong, as the store knows it.")
@@ -30,7 +30,8 @@ def listed(
 ) -> None:
     """Lists the open findings, the worst first."""
     formats(output, (*FORMATS, "ocsf"), ocsf_class)
-    rows = target.with_store(views.findings)
+    with ask.opened() as there:
+        rows = there.get("/findings")
     if severity:
         if severity not in SEVERITIES:
             raise nearest(severity, SEVERITIES, "severity")
@@ -71,21 +72,22 @@ def _of(row: dict[str, Any], name: str) -> str:
 
 def explain(what: Annotated[str, typer.Argument(metavar="fnd-..|act-..|RESOURCE")]) -> None:
     """Says why a finding, an action or a resource was decided as it was, and what would change it."""
-    target.with_store(lambda store: _explain(store, what))
+    with ask.opened() as there:
+        _explain(there, what)
 
 
-async def _explain(store: Store, what: str) -> None:
-    findings, actions = await views.findings(store), await views.actions(store)
+def _explain(there: Target, what: str) -> None:
+    findings = there.get("/findings")
     if what.startswith("fnd-"):
-        row = by_prefix(findings, what)
+        row = there.find("/findings", what)
         mine, resource = [row], row["resource_id"]
     elif what.startswith("act-"):
-        action = by_prefix(actions, what)
+        action = there.find("/actions", what)
         resource = action["resource_id"]
         mine = [row for row in findings if row["resource_id"] == resource and row["control"] in action.get("controls", ())]
         tell(f"{action['id']} is {views.shown(action['state'])}" + (f": {action['why']}" if action.get("why") else ""))
     else:
-        resource = await known(store, what)
+        resource = there.resource(what, is_known=True)
         mine = [row for row in findings if row["resource_id"] == resource]
     for row in mine:
         decision = row.get("decision", {})
@@ -103,25 +105,6 @@ async def _explain(store: Store, what: str) -> None:
     if not mine:
         tell(f"nothing is wrong with {views.short(resource)} now, as far as the store knows. Its history: "
              f"guardrail audit show {views.short(resource)}")
-
-
-def by_prefix(rows: list[views.Row], prefix: str) -> views.Row:
-    """Errors: Ended for an id that fits none or several."""
-    try:
-        return views.by_prefix(rows, prefix)
-    except LookupError as error:
-        raise Ended(Code.USAGE, f"{error}. cure: {count(len(rows), 'id')} can be listed with list -o json.") from error
-
-
-async def known(store: Store, name: str) -> str:
-    """The id of a resource of the store, by id or short name. Errors: Ended."""
-    listed = [chain.resource async for chain in store.chains()]
-    found = [one for one in listed if name.lower() in (ids.fold(one), ids.name_of(one).lower())]
-    if len(found) > 1:
-        raise Ended(Code.USAGE, f"{len(found)} resources are called {name!r}. cure: give the ARM id:\n  " + "\n  ".join(found))
-    if not found:
-        raise nearest(name, [ids.name_of(one) for one in listed], "resource in this store called")
-    return found[0]
 
 
 EXPLAIN_HELP = text("guardrail explain stmltrain", "guardrail explain act-6a01d3")

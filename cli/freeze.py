@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
-from cli import target
+from cli import ask
 from cli.exemptions import when
-from cli.identities import As, Reason, person, said
+from cli.identities import As, Reason, said
 from cli.output import mark, stamp, tell, text
-from guardrail import ids, switches
-from guardrail.app import Guardrail
-from guardrail.authorize import Person
-from guardrail.policy_schema import Freeze
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Times in which everything asks.")
 Name = Annotated[str, typer.Argument(metavar="NAME")]
@@ -29,29 +26,24 @@ def add(
     reason: Reason = "", as_: As = "",
 ) -> None:
     """Freezes: from then on what would be enforced asks instead."""
-    who, why = person(as_), said(reason)
-    target.with_guardrail(lambda one: _add(one, name, until, begins, scope, who, why), needs_run=False)
-
-
-async def _add(guardrail: Guardrail, name: str, until: str, begins: str, scope: str, who: Person, reason: str) -> None:
-    start = when(begins) if begins else guardrail.engine.clock()
-    wanted = Freeze(name=name, start=start, until=when(until), scope=ids.parse(scope) if scope else "")
-    await switches.freeze(guardrail.engine, wanted, who, reason)
-    tell(f"{mark('done')} {name}: from {stamp(wanted.start)} until {stamp(wanted.until)} everything asks"
-         f"{' below ' + scope if scope else ''}.")
+    why, start, ends = said(reason), when(begins) if begins else None, when(until)
+    with ask.opened(as_) as there:
+        there.confirm(f"Let everything ask until {stamp(ends)}?")
+        modes = there.post("/freezes", name=name, until=ends, from_=start, scope=scope, reason=why)
+        made = next(one for one in modes["freezes"] if (one["name"], one["source"]) == (name, "people"))
+        tell(f"{mark('done')} {name}: from {stamp(made['from'])} until {stamp(made['until'])} everything asks"
+             f"{' below ' + scope if scope else ''}.")
 
 
 @group.command("end", epilog=text('guardrail freeze end tonight --reason "migration is over" --as approver',
                                   'guardrail freeze end tonight --reason "done early"', exits=(0, 1, 4)))
 def end(name: Name, reason: Reason = "", as_: As = "") -> None:
     """Ends a freeze early: where production is guarded, two administrators do."""
-    who, why = person(as_), said(reason)
-    target.with_guardrail(lambda one: _end(one, name, who, why), needs_run=False)
-
-
-async def _end(guardrail: Guardrail, name: str, who: Person, reason: str) -> None:
-    rules = await switches.end_freeze(guardrail.engine, name, who, reason)
-    if any(one.name == name for one in rules.freezes):
-        tell(f"{mark('done')} your yes is recorded: {name} ends when another administrator types the same within the hour.")
-    else:
-        tell(f"{mark('done')} {name} has ended.")
+    why = said(reason)
+    with ask.opened(as_) as there:
+        there.confirm(f"End the freeze {name}?")
+        modes = there.post(f"/freezes/{quote(name, safe='')}/end", reason=why)
+        if any((one["name"], one["source"]) == (name, "people") for one in modes["freezes"]):
+            tell(f"{mark('done')} your yes is recorded: {name} ends when another administrator types the same within the hour.")
+        else:
+            tell(f"{mark('done')} {name} has ended.")

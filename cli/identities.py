@@ -6,12 +6,16 @@ Known to the CLI only. Deployed, a verified token says it (guardrail.tokens), an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.output import Code, Ended, nearest
 from guardrail.authorize import Person
+from guardrail.errors import Refused
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 GROUP = "00000000-0000-0000-0000-0000000a9904"      # those who approve, made up as all ids of the simulator
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -35,6 +39,16 @@ def person(name: str) -> Person:
         raise nearest(name, ROLES, "identity")
     one = actor(name)
     return Person(one.oid, frozenset(ROLES[name]), frozenset({GROUP}), is_person=one.person)
+
+
+async def identify(request: Request) -> Person:
+    """Who a request of this machine says it is: `Authorization: Bearer approver`. Anyone here may look."""
+    scheme, _, name = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and name in ROLES:
+        return person(name)
+    if request.method in ("GET", "HEAD") and not scheme:
+        return Person("", frozenset({"Reader"}), is_person=False)
+    raise Refused("token", f"say who you are: Authorization: Bearer {'|'.join(ROLES)}")
 
 
 def names() -> dict[str, str]:

@@ -73,10 +73,10 @@ async def _live(resource: str, subscription: Sequence[str], cloud: str, controls
 
 
 def _of_finding(id: str) -> str:
-    from console import views
+    from cli import ask
 
-    found = target.with_store(views.findings, announce=False)
-    return str(views.by_prefix(found, id)["resource_id"])
+    with ask.opened(announce=False) as there:
+        return str(there.find("/findings", id)["resource_id"])
 
 
 def _show(judged: Judged, controls: Sequence[Control], loaded: Policy, output: str) -> Ended:

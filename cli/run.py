@@ -27,15 +27,12 @@ from cli.documents import BY_NAME
 from cli.output import Code, Ended, count, say, screen, tell, text
 from guardrail import __version__, app, logs
 from guardrail.app import Guardrail
-from guardrail.authorize import Person
-from guardrail.errors import Refused
 from guardrail.ids import type_of
 from guardrail.paths import fold
 from guardrail.values import Record
 
 if TYPE_CHECKING:
     import uvicorn
-    from starlette.requests import Request
 
     from simulator import Simulator
 
@@ -97,16 +94,6 @@ def free(port: int) -> int:
                 continue
             return candidate
     return 0
-
-
-async def identify(request: Request) -> Person:
-    """Who a request of this machine says it is: `Authorization: Bearer approver`. Anyone here may look."""
-    scheme, _, name = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and name in identities.ROLES:
-        return identities.person(name)
-    if request.method in ("GET", "HEAD") and not scheme:
-        return Person("", frozenset({"Reader"}), is_person=False)
-    raise Refused("token", f"say who you are: Authorization: Bearer {'|'.join(identities.ROLES)}")
 
 
 class Embedded:
@@ -238,9 +225,9 @@ class Embedded:
 
         engine = self.guardrail.engine
         console = Console(
-            engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", identify, self.simulator.url,
-            intake=self.guardrail.intake, people=identities.names())
-        api = Api(engine, identify, self.guardrail.settings.approvers, url=self.url)
+            engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", identities.identify,
+            self.simulator.url, intake=self.guardrail.intake, people=identities.names())
+        api = Api(engine, identities.identify, self.guardrail.settings.approvers, url=self.url)
         config = uvicorn.Config(build(console, api=api), log_level="critical", access_log=False, lifespan="off",
                                 server_header=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)

@@ -71,8 +71,9 @@ class Unanswered(Final):
 class Refused(Final):
     """A person may not do this, or not any more; `code` says why in a word: role, four-eyes, stale, expired, decided ..."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, cure: str = "") -> None:
         super().__init__(message, code=code)
+        self.cure = cure                # as the API told it, if it did
 
 
 class Held(GuardrailError):

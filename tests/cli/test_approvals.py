@@ -20,7 +20,7 @@ import pytest
 from starlette.requests import Request
 
 from cli import identities, target, world
-from cli.run import identify
+from cli.identities import identify
 from console.api import Api
 from console.app import Console, build
 from guardrail import app, ids
@@ -242,13 +242,13 @@ def test_an_intent_is_approved_where_it_is_offered(evening: Evening, guardrail: 
 
 @pytest.mark.threat("D1")
 def test_what_the_command_refuses_is_on_record(evening: Evening, guardrail: Guardrail) -> None:
-    """With the hash, and at a terminal, where the refusal comes before the question."""
+    """In the chain of the resource; in the installation's where the sign-in stops it before that."""
     [row] = rows(guardrail, "approvals", "list")
-    for who, plan in (("ml-engineer", ("--plan", row["plan_hash"])), ("deploy-pipeline", ())):
-        assert guardrail("approvals", "approve", row["id"], "--reason", "x", "--as", who, *plan).code == 4
-    records = rows(guardrail, "audit", "show", "stmlprod")
-    told = [one["detail"]["code"] for one in records if one["event"] == "person.refused"]
-    assert told == ["four-eyes", "app-only"]
+    for who, where, code in (("ml-engineer", "stmlprod", "four-eyes"), ("deploy-pipeline", "guardrail", "app-only")):
+        words = ("--reason", "x", "--as", who, "--plan", row["plan_hash"])
+        assert guardrail("approvals", "approve", row["id"], *words).code == 4
+        records = rows(guardrail, "audit", "show", where)
+        assert [one["detail"]["code"] for one in records if one["event"] == "person.refused"] == [code]
     assert "person.refused" in guardrail("actions", "show", row["id"]).out
 
 
