@@ -94,8 +94,8 @@ def approve(
     with ask.opened(as_, needs_run=True) as there:
         asked = _waiting(there, action, intent=intent)
         _show(asked, there.names)
-        hash, seen = asked["plan_hash"], asked.get("intent", "")
-        hash = seen if intent and plan and seen.startswith(plan) else hash
+        hash, beside = asked["plan_hash"], asked.get("intent" if intent else "instead_hash", "")
+        hash = beside if plan and beside.startswith(plan) else hash
         try:
             if not hash.startswith(plan):
                 raise Refused("stale", f"the plan has changed: it is {hash[:HASH_LENGTH]} now, look at it again")  # noqa: TRY301
@@ -107,7 +107,7 @@ def approve(
         if done["state"] == "proposed":
             tell(f"{mark('done')} your yes is recorded. Another person must approve as well: nothing is written before.")
         else:
-            tell(f"{mark('done')} approved; it is carried out now. See: guardrail actions show {asked['id']}")
+            tell(f"{mark('done')} approved; it is carried out now. See: guardrail actions show {done['id']}")
 
 
 def _confirm(there: Target, asked: views.Row) -> None:
@@ -161,17 +161,14 @@ def _show(asked: views.Row, names: Mapping[str, str]) -> None:
     controls = [one for one in app.CONTROLS if one.id in asked["controls"]]
     version = next((f" [{one.api_version}]" for one in app.TYPES if fold(one.name) == fold(type_of(resource))), "")
     what = {"fix": "fix", "isolate": "quarantine", "undo": "undo: this loosens"}.get(asked["kind"], asked["kind"])
-    edits = [Edit(one["path"], one.get("before", ABSENT), one.get("after", ABSENT)) for one in asked["edits"]]
-    tell(f"plan {asked['plan_hash'][:HASH_LENGTH]}   {what}: {count(len(edits), 'edit')}, "
+    tell(f"plan {asked['plan_hash'][:HASH_LENGTH]}   {what}: {count(len(asked['edits']), 'edit')}, "
          f"{count(len(asked['controls']), 'control')}")
     tell(f"Scope: {resource.split('/providers/')[0]}")
     tell(f"  ~ {resource.split('/providers/', 1)[-1]}{version}")
-    for edit in edits:
-        tell(f"    {sign_of(edit)} {edit.path or 'the resource'}:  {change_of(edit)}")
-    if asked.instead:
-        tell(f"Or, to cut it off instead: --plan {asked.instead.hash[:HASH_LENGTH]}")
-        for edit in asked.instead.edits:
-            tell(f"    {sign_of(edit)} {edit.path or 'the resource'}:  {change_of(edit)}")
+    _lines(asked["edits"])
+    if "instead" in asked:
+        tell(f"Or, to cut it off instead: --plan {asked['instead_hash'][:HASH_LENGTH]}")
+        _lines(asked["instead"]["edits"])
     if controls:
         tell(f"Why: {'; '.join(f'{one.id} ({one.severity}): {one.why}' for one in controls)}.")
         tell(f"May break: {'; '.join(dict.fromkeys(one.breaks for one in controls))}.")
@@ -182,6 +179,12 @@ def _show(asked: views.Row, names: Mapping[str, str]) -> None:
              f"Intent {asked['intent'][:HASH_LENGTH]}.")
     caused = _named((one["object_id"] for one in asked["caused_by"]), names)
     tell(f"Caused by: {caused}.{asker}   {_expires(asked)}")
+
+
+def _lines(edits: Iterable[views.Row]) -> None:
+    for one in edits:
+        edit = Edit(one["path"], one.get("before", ABSENT), one.get("after", ABSENT))
+        tell(f"    {sign_of(edit)} {edit.path or 'the resource'}:  {change_of(edit)}")
 
 
 def _named(actors: Iterable[str], names: Mapping[str, str]) -> str:

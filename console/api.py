@@ -191,10 +191,8 @@ class Api:
 
     async def approve(self, request: Request, who: Person, body: Approving) -> Any:
         resource, id = await self._named(request)
-        await people.approve(self.engine, resource, id, body.plan, who, body.reason, self.approvers, body.intent)
-        case, _ = await self.engine.store.load(resource)
-        now = [one.id for one in (case.acting, case.asked) if one and one.id != id]
-        return await self._row(now[0] if body.intent and now else id)
+        done = await people.approve(self.engine, resource, id, body.plan, who, body.reason, self.approvers, body.intent)
+        return await self._row(done.id)
 
     async def reject(self, request: Request, who: Person, body: Rejecting) -> Any:
         if (body.then == "exempt") != (body.until is not None):
