@@ -247,4 +247,4 @@ output GUARDRAIL_ANCHORS string = storage.outputs.anchors
 output GUARDRAIL_ACTION_GROUP string = monitor.outputs.actionGroupId
 output GUARDRAIL_GUARDED string = join(guarded, ',')
 output GUARDRAIL_VAULT string = vault.outputs.name
-output GUARDRAIL_CONSOLE string = apps.outputs.url
+output GUARDRAIL_URL string = apps.outputs.url

@@ -23,7 +23,7 @@ GROUP = f"/subscriptions/{ONE}/resourceGroups/rg-guardrail-test"
 ENVIRONMENT = {
     "AZURE_ENV_NAME": "test", "AZURE_SUBSCRIPTION_ID": ONE, "GUARDRAIL_AUDIENCE": "api://x", "GUARDRAIL_GUARDED": ONE,
     "GUARDRAIL_HANDS_PRINCIPAL": "principal", "GUARDRAIL_GROUP": GROUP, "GUARDRAIL_AUDIT_GROUP": "rg-guardrail-test-audit",
-    "GUARDRAIL_FRONT": "front-app", "GUARDRAIL_HANDS": "hands-app", "GUARDRAIL_CONSOLE": "https://console",
+    "GUARDRAIL_FRONT": "front-app", "GUARDRAIL_HANDS": "hands-app", "GUARDRAIL_URL": "https://console",
 }
 # what people may set beside the outputs and parameters
 OWN = {"AZURE_ENV_NAME", "AZURE_SUBSCRIPTION_ID", "GUARDRAIL_DEPLOY", "GUARDRAIL_CLI", "PYTHON"}

@@ -10,6 +10,6 @@ if ! "$GUARDRAIL" doctor --probe; then
   printf '      Cure: what it says above, then sh infra/hooks/postdeploy.sh\n' >&2
   exit 1
 fi
-printf 'Console: %s\n' "$GUARDRAIL_CONSOLE"
+printf 'Console: %s\n' "$GUARDRAIL_URL"
 [ "${GUARDRAIL_CEILING:-report}" != report ] ||
   printf 'Next: look at Findings for a week, then: azd env set GUARDRAIL_CEILING approve && azd provision   (adds the write role)\n'
