@@ -18,7 +18,7 @@ run: setup ## try it here, no Azure: simulator, engine and the story of a bad ev
 host: setup ## the same with Azure Functions Core Tools: starts Azurite and the simulator, prints what to type
 	@sh tools/host.sh $(BIN)
 
-test: lint types ## all of it: lint, types, import rules, tests; about two minutes
+test: lint types ## all of it: lint, types, import rules, tests; under three minutes
 	@$(BIN)/python -m pytest -q --no-header --suites -n $(JOBS)
 
 azurite: ## install the storage emulator that tests of the Azure stores run on (Node 20, npm; 370 MB)
