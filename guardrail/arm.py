@@ -75,6 +75,11 @@ class Arm:
         self._budgets: dict[str, Budget] = {}
         self.reads = 0
 
+    @property
+    def object_id(self) -> str:
+        """Who we are in Azure, folded; "" before the first request."""
+        return self.clients.bearer.object_id
+
     async def read(self, type: ResourceType, id: ResourceId, parts: Collection[str] = (), *,
                    urgent: bool = False) -> Document:
         """The resource with these parts mounted: a GET each, at the versions of the type's table.

@@ -43,7 +43,8 @@ EVENTS: Mapping[str, Level] = {
     "person.refused": "warning", "page.failed": "error", "wish.made": "info", "wish.refused": "warning",
     "look.poisoned": "error", "clock.skewed": "error", "look.retried": "info", "sweep.finished": "info",
     "probe.sent": "info", "probe.received": "info", "path.broken": "error", "path.restored": "info",
-    "permission.lost": "error", "own.changed": "error", "own.reached": "error", "arm.throttled": "info",
+    "permission.lost": "error", "own.changed": "error", "own.reached": "error", "identity.misused": "error",
+    "arm.throttled": "info",
     "message.sent": "info", "message.failed": "warning", "anchor.written": "info", "audit.broken": "error",
 }
 

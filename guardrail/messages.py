@@ -93,6 +93,10 @@ KINDS: Mapping[str, Kind] = {
     "own.reached": Kind(
         "own.reached", "A stranger may reach our storage", "{principal} holds the role {role} at {scope}.",
         "Take the role away, or name the principal in GUARDRAIL_PRINCIPALS.", "critical"),
+    "identity.misused": Kind(
+        "identity.misused", "Our own identity drifted {name}",
+        "{what}. Nobody else is said to have changed it, and no action of ours was at work. It is judged like any drift.",
+        "Find out who holds our token: remake the identity if in doubt.", "critical"),
     "path.broken": Kind(
         "path.broken", "The event path is broken: {hop}",
         "Since {at} changes may arrive late or never; the hourly sweep still looks.", "Mend that hop.", "critical",

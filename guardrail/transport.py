@@ -6,7 +6,9 @@ The SDKs' own policies (retries, redirects, provider registration, pollers) are 
 from __future__ import annotations
 
 import asyncio
+import base64
 import email.utils
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +24,7 @@ from azure.core.rest import HttpRequest
 
 from guardrail import errors
 from guardrail.events import load
+from guardrail.paths import fold
 from guardrail.redact import scrub
 from guardrail.values import Request, to_json
 
@@ -83,6 +86,7 @@ class Bearer(AsyncHTTPPolicy[Any, Any]):
         self._credential, self._scope = credential, scope
         self._token: tuple[str, float] = ("", 0.0)
         self._fresh: dict[str, str] = {}
+        self.object_id = ""         # of the identity that the token is for; "" before the first one
 
     async def send(self, request: PipelineRequest[Any]) -> PipelineResponse[Any, Any]:
         if self._token[1] - TOKEN_MARGIN_S < time.time():
@@ -91,11 +95,21 @@ class Bearer(AsyncHTTPPolicy[Any, Any]):
             except AzureError as error:
                 raise errors.Unavailable(f"no token: {type(error).__name__}", after_s=30) from error
             self._token, self._fresh = (token.token, token.expires_on), {}
+            self.object_id = _object_id(token.token)
         request.http_request.headers["Authorization"] = f"Bearer {self._token[0]}"
         answer = await self.next.send(request)
         if answer.http_response.status_code == 401:
             self._token, self._fresh = ("", 0.0), {"claims": "{}"}
         return answer
+
+
+def _object_id(token: str) -> str:
+    """The claim `oid` of a token that we were given for ourselves; "" if it has none."""
+    try:
+        payload = token.split(".")[1]
+        return fold(str(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["oid"]))
+    except (IndexError, KeyError, TypeError, ValueError):
+        return ""
 
 
 class Clients:
@@ -104,7 +118,8 @@ class Clients:
     def __init__(self, endpoint: str, scope: str, credential: Any, transport: AsyncHttpTransport[Any, Any]) -> None:
         self.endpoint = endpoint.rstrip("/")
         self._credential, self._transport = credential, transport
-        self._policies = [HostGuard(self.endpoint), Bearer(credential, scope), HostGuard(self.endpoint)]
+        self.bearer = Bearer(credential, scope)
+        self._policies = [HostGuard(self.endpoint), self.bearer, HostGuard(self.endpoint)]
         self._pipeline = AsyncPipeline(transport, list(self._policies))
         self._sdk: dict[tuple[type, str, str], Any] = {}
 

@@ -24,6 +24,7 @@ from guardrail.stores import HOME, Store
 from guardrail.values import (
     Action,
     Case,
+    Change,
     Control,
     Decision,
     Finding,
@@ -161,11 +162,16 @@ class Turn:
         changes = self.look.changes if self.look else ()
         if not changes:
             return
-        actors = dict.fromkeys((*self.case.actors, *(change.actor or change.app for change in changes)))
+        who = (change.actor or change.app for change in changes if not self.is_ours(change))    # an echo tells of nobody
+        actors = dict.fromkeys((*self.case.actors, *who))
         self.case = replace(self.case, actors=tuple(actors)[-ACTORS_KEPT:], told=self.now)
         self.note(
             "change.seen", operations=sorted({change.operation for change in changes}),
             event_ids=[change.event_id for change in changes], actors=sorted({change.actor for change in changes}))
+
+    def is_ours(self, change: Change) -> bool:
+        """Whether our own identity is said to have made it."""
+        return bool(self.engine.arm.object_id) and fold_text(change.actor) == self.engine.arm.object_id
 
     @property
     def place(self) -> policies.Place:
@@ -193,6 +199,10 @@ class Turn:
                 severity=finding.severity, state=finding.state, why=finding.why,
                 **({"observed": finding.drift.observed, "wanted": finding.drift.wanted, "decided": finding.drift.decided}
                    if finding.drift else {}))
+        changes = self.look.changes if self.look else ()
+        if self.raised and changes and self.case.acting is None and self.is_known and all(map(self.is_ours, changes)):
+            self.note("identity.misused", event_ids=[change.event_id for change in changes],
+                      controls=sorted({control for control, _ in self.raised}))
         self.case = replace(self.case, findings=self.case.findings - before | now.keys())
         if not document.gone and not document.unreadable:
             good = {**baselines.good(judged, document, found), **{part: self.case.good[part] for part in self.case.accepted}}

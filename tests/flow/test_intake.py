@@ -211,6 +211,26 @@ async def test_a_drift_by_our_own_identity_is_a_drift(tmp_path: Path) -> None:
         here.write("PATCH", id, {"properties": {"supportsHttpsTrafficOnly": False}}, as_="guardrail")
         await here.forward(30, step=5)
         assert is_mended(here, id)
+        assert "identity.misused" not in await here.events_of(id), "bad when it was first seen: nobody knows who"
+        here.clock.forward(60)
+        here.write("PATCH", id, {"properties": {"supportsHttpsTrafficOnly": False}}, as_="guardrail")
+        await here.forward(30, step=5)
+        assert is_mended(here, id)
+        assert (await here.events_of(id)).count("identity.misused") == 1
+
+
+@pytest.mark.threat("B1")
+async def test_our_own_echo_is_nobody(tmp_path: Path) -> None:
+    """Where only our echo is known of, nobody knows who drifted it: two people."""
+    async with world(tmp_path, ENFORCE.replace("other: enforce", "other: approve")) as here:
+        id = stand(here, laid(STORAGE))
+        await told(here, event(id))
+        here.clock.forward(60)
+        here.sim.faults.events(drop=1.0)
+        here.write("PATCH", id, {"properties": {"supportsHttpsTrafficOnly": False}})
+        await told(here, event(id, data={"claims": {"oid": here.guardrail.engine.arm.object_id}}))
+        asked = (await here.case(id)).asked
+        assert asked is not None and (asked.caused_by, asked.needs) == ((), 2)
 
 
 @pytest.mark.threat("I6")
