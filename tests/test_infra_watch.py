@@ -54,6 +54,12 @@ def test_a_query_waits_for_what_we_log(name: str) -> None:
     assert set(re.findall(r"\br\.(\w+)", rest)) <= COLUMNS
 
 
+def test_whatever_is_logged_as_an_error_pages_somebody() -> None:
+    """logs.EVENTS says that an error pages: some rule waits for each. A page that could not be made is seen by whoever asked for it."""
+    waited = {text for one in ALERTS for text in re.findall(r'"([^"]*)"', one["query"])}
+    assert {event for event, level in logs.EVENTS.items() if level == "error"} - waited == {"page.failed"}
+
+
 @pytest.mark.parametrize("name", list(ALL_QUERIES))
 def test_a_query_is_balanced(name: str) -> None:
     """Nobody here runs KQL: brackets, quotes and operators are all that can be seen."""
