@@ -35,12 +35,12 @@ async def on_tables(account: dict[str, str], clock: Clock) -> AzureStore:
     opened = Account(account["tables"], account["queues"], account["blobs"], Path(account["ca"])).stores(clock, create=False)
     store = (await opened.__aenter__())()
     KEPT.append(opened)                 # as long as the process: its end closes the transport
-    message = store._message
+    message = store._nudges.send
 
     async def scaled(resource: Any, delay_s: float) -> None:
         await message(resource, delay_s / clock.speed)
 
-    store._message = scaled             # type: ignore[method-assign]
+    store._nudges.send = scaled         # type: ignore[method-assign]
     return store
 
 
@@ -48,7 +48,7 @@ class Host:
     """One instance. `store` is the plain one: the queue belongs to the platform, and its faults to `unsteady`."""
 
     def __init__(self, worker: app.Guardrail, store: AzureStore, clock: Clock, unsteady: Unsteady) -> None:
-        self.worker, self.queue, self.clock, self.unsteady = worker, store._queue, clock, unsteady
+        self.worker, self.queue, self.clock, self.unsteady = worker, store._nudges._queue, clock, unsteady
         self.gate = asyncio.Semaphore(app.IN_FLIGHT)
         self.at_work = set[asyncio.Task[None]]()
 
