@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 class Surface:
-    """The routes of one simulator. `activity_lag_s`: the activity log shows what is at least so old."""
+    """The routes of one simulator. `activity_lag_s`: the activity log shows what is at least so old.
+
+    `versions`: by folded type, what a provider lists beside the type's own, where any well-formed version is answered.
+    """
 
     def __init__(self, sim: Simulator) -> None:
         self._sim = sim
         self.activity_lag_s = 0.0
+        self.versions: dict[str, list[str]] = {}
 
     def clear(self) -> None:
         self.activity_lag_s = 0.0
@@ -97,7 +101,7 @@ class Surface:
         spaces: dict[str, list[dict[str, Any]]] = {}
         for habits in TYPES.values():
             space, _, kind = habits.type.partition("/")
-            versions = list(habits.versions) or [habits.version]
+            versions = list(habits.versions) or [habits.version, *self.versions.get(fold(habits.type), ())]
             entry = {"resourceType": kind, "locations": ["East US"], "apiVersions": sorted(versions, reverse=True)}
             spaces.setdefault(space, []).append(entry)
         at = f"/subscriptions/{subscription}/providers" if subscription else "/providers"

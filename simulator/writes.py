@@ -198,6 +198,9 @@ def act(sim: Simulator, request: Request) -> Response:
     if fold(action) in map(fold, habits.reads):
         effect = Effect(id, resource.type, "Action", f"{resource.type}/{action}/action")
         return Response(200, {"key1": "0" * 32, "key2": "1" * 32}, effects=[effect])
+    if habits.tells and fold(action) == fold(habits.tells):
+        effect = Effect(id, resource.type, "Action", f"{resource.type}/{action}/action")
+        return Response(200, show(sim, id, request.version), effects=[effect])
     if setting := next((name for name in habits.settings if fold(name) == fold(action)), ""):
         return set_by_action(sim, request, resource, setting)
     known = next((name for name in habits.actions if fold(name) == fold(action)), None)

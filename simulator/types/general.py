@@ -1,4 +1,4 @@
-"""Groups and subscriptions: what holds the rest."""
+"""Groups and subscriptions, which hold the rest; the settings of an app, which only an action shows."""
 
 from __future__ import annotations
 
@@ -25,4 +25,6 @@ TYPES: tuple[Habits, ...] = (
         system_data="",
         version="2024-11-01",
     ),
+    # WebApps_ListApplicationSettings (Microsoft.Web 2025-03-01): POST …/config/appsettings/list
+    Habits("Microsoft.Web/sites/config", state="", tells="list", version="2025-03-01"),
 )

@@ -172,6 +172,8 @@ class Habits:
     """POST {id}/{action} -> field of its body, and the path that takes that value, at once."""
     reads: tuple[str, ...] = ()
     """POST actions that only read (listKeys); answered with an empty object of keys."""
+    tells: str = ""
+    """The POST action that shows what GET does not: answered with the document."""
     on_parent: Callable[[Body, str, Body], Body] | None = None
     """(parent's body, name, request body): a PUT of this child changes the parent in place; gives the answer."""
 
