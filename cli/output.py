@@ -104,7 +104,8 @@ def _lines(words: str) -> str:
 def mark(kind: str) -> str:
     """azd's marks, ASCII where the terminal is not UTF-8."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return {"done": "(✓) Done:" if is_utf8 else "(+) Done:", "failed": "(x) Failed:", "warning": "(!) Warning:"}[kind]
+    return {"done": "(✓) Done:" if is_utf8 else "(+) Done:", "failed": "(x) Failed:", "warning": "(!) Warning:",
+            "skipped": "(-) Skipped:"}[kind]
 
 
 def painted(word: str, padded: str | None = None) -> str:

@@ -6,14 +6,17 @@ AzurePermissionsForResourceGroup_List). Whether it takes account of deny assignm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from guardrail import home, roles
 from guardrail.ids import ResourceId, subscription, url_path
 from guardrail.policy_schema import glob
 from guardrail.turn import Engine
 from guardrail.values import Case, Record
+
+if TYPE_CHECKING:
+    from guardrail.arm import Arm
 
 VERSION = "2022-04-01"
 KEPT = "permissions"                # the name under which the installation keeps what is missing
@@ -25,14 +28,14 @@ def needed(engine: Engine) -> tuple[str, ...]:
     return roles.role(engine.controls, engine.types, engine.policy.controls.reach, report_only=engine.ceiling == "report")
 
 
-async def missing(engine: Engine, group: ResourceId, actions: tuple[str, ...]) -> list[str]:
-    """Those of `actions` that we lack in a resource group. Errors: Retryable, Final."""
+async def missing(arm: Arm, group: ResourceId, actions: Iterable[str]) -> list[str]:
+    """Those of `actions` that the caller lacks in a resource group. Errors: Retryable, Final."""
     url = f"{url_path(group)}/providers/Microsoft.Authorization/permissions"
-    held = [one for one in await engine.arm.list(url, VERSION, subscription(group)) if isinstance(one, Mapping)]
-    return [action for action in actions if not any(_grants(one, action) for one in held)]
+    held = [one for one in await arm.list(url, VERSION, subscription(group)) if isinstance(one, Mapping)]
+    return [action for action in actions if not any(grants(one, action) for one in held)]
 
 
-def _grants(permission: Mapping[str, Any], action: str) -> bool:
+def grants(permission: Mapping[str, Any], action: str) -> bool:
     """Azure's rule: one of `actions` fits, none of `notActions` does; roles add up."""
     return _fits(permission.get("actions"), action) and not _fits(permission.get("notActions"), action)
 

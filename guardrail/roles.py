@@ -151,6 +151,23 @@ def role(controls: Iterable[Control], types: Mapping[str, ResourceType], reach: 
     return tuple(sorted(wanted))
 
 
+def definitions(controls: Iterable[Control], types: Mapping[str, ResourceType],
+                reach: Iterable[str] = ()) -> dict[str, list[str]]:
+    """The actions of our three custom roles, as infra/roles.json has them.
+
+    reader and remediator have none in common: the second is assigned beside the first.
+    """
+    on = list(controls)
+    reads = role(on, types, report_only=True)
+    writes = [one for one in role(on, types, reach) if one not in reads]
+    return {"reader": list(reads), "remediator": writes, "probe": list(PROBE)}
+
+
+def heard(controls: Iterable[Control]) -> dict[str, list[str]]:
+    """What the event subscription asks for, as infra/filters.json has it."""
+    return {"events": list(EVENT_TYPES), "operations": list(filters(controls))}
+
+
 def filters(controls: Iterable[Control]) -> tuple[str, ...]:
     """Prefixes of data.operationName for the event subscription: one a provider, since 25 values is all there is."""
     prefixes = {trigger.split("/")[0] + "/" for control in controls for trigger in control.triggered_by}

@@ -204,7 +204,7 @@ class Sweeper:
         if self.at.last in self.at.lost:
             return
         try:
-            if lost := await rights.missing(self._engine, group, self._needed):
+            if lost := await rights.missing(self._engine.arm, group, self._needed):
                 self.at.lost[ids.fold(group)] = lost[: rights.ACTIONS]
         except Final as error:
             self.at.unasked.append(ids.fold(group))

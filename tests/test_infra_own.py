@@ -51,8 +51,9 @@ def sent_by_fixes() -> set[str]:
 def test_every_write_in_the_role_is_sent_by_a_fix_and_every_write_of_a_fix_is_in_it() -> None:
     """With nothing opted in, and with every type: then two deletes are more than any fix sends, and only ask."""
     controls, _ = tools.infra.enabled()
-    plain = {fold(action) for action in tools.infra.role_actions(controls)["remediator"]}
-    every = {fold(action) for action in tools.infra.role_actions(controls, [type.name for type in TYPES])["remediator"]}
+    types = tools.infra.BY_NAME
+    plain = {fold(action) for action in roles.definitions(controls, types)["remediator"]}
+    every = {fold(action) for action in roles.definitions(controls, types, [type.name for type in TYPES])["remediator"]}
     sent = sent_by_fixes()
     assert plain - sent == set()
     assert {action for action in sent - every if roles.tier(action) != "forbidden"} == set()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,6 @@ def enabled() -> tuple[tuple[Control, ...], tuple[str, ...]]:
     return policy.enabled(CONTROLS, loaded), loaded.controls.reach
 
 
-def role_actions(controls: Iterable[Control], reach: Iterable[str] = ()) -> dict[str, list[str]]:
-    """reader and remediator have no action in common: the second is assigned beside the first."""
-    on = list(controls)
-    reader = roles.role(on, BY_NAME, report_only=True)
-    every = roles.role(on, BY_NAME, reach)
-    return {"reader": list(reader), "remediator": [one for one in every if one not in reader], "probe": list(roles.PROBE)}
-
-
 def app_roles() -> list[dict[str, Any]]:
     return [{"id": str(uuid.uuid5(SPACE, role)), "value": role, "displayName": role, "description": MEANS[role],
              "allowedMemberTypes": ["User"], "isEnabled": True} for role in authorize.ROLES]
@@ -55,10 +47,9 @@ def app_roles() -> list[dict[str, Any]]:
 def files() -> Mapping[str, str]:
     """What each generated file must hold, by its path in the repository."""
     controls, reach = enabled()
-    filters = {"events": list(roles.EVENT_TYPES), "operations": list(roles.filters(controls))}
     return {
-        "infra/roles.json": _json(role_actions(controls, reach)),
-        "infra/filters.json": _json(filters),
+        "infra/roles.json": _json(roles.definitions(controls, BY_NAME, reach)),
+        "infra/filters.json": _json(roles.heard(controls)),
         "infra/app-roles.json": _json(app_roles()),
         "docs/reference/roles.md": "\n".join(_page(controls, reach)) + "\n",
     }
@@ -81,7 +72,7 @@ def _page(controls: tuple[Control, ...], reach: tuple[str, ...]) -> Iterator[str
         "None makes an owner: actions that could (wildcards, role definitions and assignments, policies, locks, deployments,",
         "keys) are refused by the generator, and controls that would need one only report.", "",
         "| role | where | when | actions |", "|---|---|---|---|")
-    found = role_actions(controls, reach)
+    found = roles.definitions(controls, BY_NAME, reach)
     yield f"| Guardrail reader | each guarded subscription, and nowhere else | always | {len(found['reader'])} |"
     yield f"| Guardrail remediator | the same | with the ceiling approve or enforce only | {len(found['remediator'])} |"
     yield f"| Guardrail probe | the guardrail's own resource group | unless the probe is off | {len(found['probe'])} |"
@@ -92,7 +83,8 @@ def _page(controls: tuple[Control, ...], reach: tuple[str, ...]) -> Iterator[str
         "|---|---|---|---|")
     for name, pattern in SETS.items():
         some = [one for one in CONTROLS if pattern == "*" or fold(one.on).startswith(fold(pattern.rstrip("*")))]
-        small, large = role_actions(some), role_actions(some, [type.name for type in TYPES])
+        small = roles.definitions(some, BY_NAME)
+        large = roles.definitions(some, BY_NAME, [type.name for type in TYPES])
         yield (f"| {name} ({len(some)}) | {len(small['reader'])} | {len(small['remediator'])} | "
                f"{len(large['remediator']) - len(small['remediator'])} |")
     for name, what in (("reader", "Which reads?"), ("remediator", "Which writes?"), ("probe", "Which tags?")):

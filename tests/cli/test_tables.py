@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 VERBS = {"findings": ("list",), "actions": ("list", "show", "rollback", "retry", "settle"), "controls": ("list", "show"),
          "approvals": ("list", "approve", "reject"), "exemptions": ("list", "add", "confirm", "remove"),
          "freeze": ("add", "end"), "baselines": ("list", "accept"), "mode": ("show", "set", "confirm"),
-         "policy": ("check",), "audit": ("show", "verify", "export")}
+         "policy": ("check",), "audit": ("show", "verify", "export"), "role": ("show",), "filters": ("show",)}
 EVERY = [(name,) for name in cli.COMMANDS] + [(group, verb) for group in cli.GROUPS for verb in VERBS[group]]
 
 

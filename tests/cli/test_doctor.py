@@ -1,0 +1,515 @@
+"""doctor, role and filters, against a simulated Azure in which a deployment of infra/ stands, and a console beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+import cli.doctor
+import cli.seen
+from cli import checks, live
+from console.api import Api
+from console.app import Console, build
+from guardrail import app, ids, settings
+from guardrail.authorize import Person
+from guardrail.paths import fold
+from simulator import Simulator
+from simulator.access import Grant
+from simulator.server import configuration, listen
+from tests import deployment, infra
+from tests.bicep import SUBSCRIPTION, Template
+from tests.cli.conftest import Guardrail
+from tests.deployment import GROUP
+from tests.infra import ACCOUNTS, DEFINITIONS, GRANTS, OTHER, SUBSCRIPTIONS, TOPIC
+
+AUDIT = f"{GROUP}-audit"
+SCOPE = f"/subscriptions/{SUBSCRIPTION}"
+CONTRIBUTOR = f"{SCOPE}/providers/{DEFINITIONS}/b24988ac-6180-42a0-ab88-20f7382dd24c"
+GROUP_OF_APPROVERS = "11111111-1111-1111-1111-111111111111"
+POLICIES = f"{ACCOUNTS}/blobServices/containers/immutabilityPolicies"
+QUEUES = f"{ACCOUNTS}/queueServices/queues"
+KEYS = "Microsoft.KeyVault/vaults/keys"
+EMPTY = "version: 1\ndefault: {production: report, other: report}\n"
+
+
+class Site:
+    """The console of the deployment: the real API, with a page of its own for the event path."""
+
+    def __init__(self, store: Path, azure: str) -> None:
+        self.store, self.azure = store, azure
+        self.event_path: dict[str, Any] = {"state": "proven", "said": "proven 2 min ago"}
+        self.policy, self.version, self.back_after = "guardrail.yaml", "", 0      # times that the event path is asked for
+        self.person = Person("reader", frozenset({"Reader"}), frozenset(), is_person=True)
+        self._listener = listen(0)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.server = uvicorn.Server(configuration(self))       # type: ignore[arg-type]
+        self._thread = threading.Thread(target=self.server.run, args=([self._listener],), daemon=True)
+        self._thread.start()
+        self._app: Starlette | None = None
+        self._close: Callable[[], None] = lambda: None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._app = self._app or self._made()
+        await self._app(scope, receive, send)
+
+    def _made(self) -> Starlette:
+        made = app.build(settings.read({
+            "GUARDRAIL_SUBSCRIPTIONS": SUBSCRIPTION, "GUARDRAIL_CLOUD": self.azure, "GUARDRAIL_STORE": str(self.store),
+            "IDENTITY_ENDPOINT": f"{self.azure}/msi/token", "GUARDRAIL_POLICY": self.policy}))
+        self._close = made.store.close
+
+        async def identify(_: Request) -> Person:
+            return self.person
+
+        async def event_path(_: Request) -> JSONResponse:
+            self.back_after -= 1
+            if self.back_after == 0:
+                self.event_path.update(state="proven", said="proven just now")
+            return JSONResponse(self.event_path)
+
+        console = build(Console(made.store, "report", "", identify), api=Api(made.engine, identify))
+        own = [Route("/event-path", event_path), Mount("/", console)]
+        if self.version:
+            own.insert(0, Route("/health", lambda _: JSONResponse({"version": self.version})))
+        return Starlette(routes=own)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join(timeout=5)
+        self._close()
+
+
+class Deployed:
+    """One deployment, and what a test breaks of it."""
+
+    def __init__(self, simulator: Simulator, name: str) -> None:
+        self.simulator, self.name = simulator, name
+        deployment.stand(simulator, name)
+        for type, versions in cli.doctor.versions().items():
+            simulator.surface.versions[fold(type)] = list(versions)
+        self.edit("Microsoft.Web/sites/config", "front", "GUARDRAIL_APPROVERS", GROUP_OF_APPROVERS)
+
+    def id(self, type: str, has: str = "") -> str:
+        return next(one.id for one in infra.made(type, self.name) if has in one.id)
+
+    def edit(self, type: str, has: str, path: str, value: Any) -> None:
+        """Sets (a callable: changes) what stands at a path below properties, or, with a leading /, at the top."""
+        def change(body: Any) -> None:
+            *above, last = path.removeprefix("/").split(".")
+            place = body if path.startswith("/") else body["properties"]
+            for name in above:
+                place = place[int(name)] if isinstance(place, list) else place[name]
+            place[last] = value(place[last]) if callable(value) else value
+        self.simulator.mutate(self.id(type, has), change)
+
+    def narrow(self, scope: str) -> None:
+        """The reader's role is assigned in a group alone."""
+        assigned = next(one for one in infra.made(GRANTS, self.name) if one.scope == SCOPE)
+        with self.simulator.lock:
+            self.simulator.world.delete(assigned.id)
+        self.grant("hands", self.id(DEFINITIONS, READER), scope)
+
+    def may_not(self, action: str) -> None:
+        """Whoever asks by the CLI: at the simulator that one's token names nobody."""
+        self.simulator.faults.access.revoked.append(Grant("", "", 0.0, (action,)))
+
+    def gone(self, type: str, has: str = "") -> None:
+        with self.simulator.lock:
+            self.simulator.world.delete(self.id(type, has))
+
+    def principal(self, part: str) -> str:
+        document: Any = self.simulator.document(infra.site(part, self.name).id)
+        return str(document["identity"]["principalId"])
+
+    def grant(self, part: str, role: str, scope: str) -> None:
+        body = {"principalId": self.principal(part), "roleDefinitionId": role, "scope": scope}
+        self.simulator.seed(f"{scope}/providers/{GRANTS}/00000000-0000-0000-0000-0000000000ad", {"properties": body})
+
+
+@pytest.fixture
+def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployed]:
+    name = getattr(request, "param", "as it comes")
+    with Simulator((SUBSCRIPTION, OTHER), folder=tmp_path) as simulator:
+        yield Deployed(simulator, name)
+
+
+@pytest.fixture
+def site(deployed: Deployed, own_store: Path) -> Iterator[Site]:
+    found = Site(own_store, deployed.simulator.url)
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def doctor(deployed: Deployed, site: Site, guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """doctor(*flags) -> (exit code, the rows, what stderr said), with azd's environment of the deployment."""
+    monkeypatch.delenv("GUARDRAIL_STORE")
+    outputs = infra.template(deployed.name).outputs()
+    for name in ("GUARDRAIL_GROUP", "GUARDRAIL_AUDIT_GROUP", "GUARDRAIL_RECORDS_ID", "GUARDRAIL_ANCHORS", "GUARDRAIL_GUARDED"):
+        monkeypatch.setenv(name, outputs[name])
+    monkeypatch.setenv("GUARDRAIL_URL", site.url)
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    def call(*flags: str) -> tuple[int, list[dict[str, str]], str]:
+        answer = guardrail("doctor", "--cloud", deployed.simulator.url, "-o", "json", *flags)
+        return answer.code, json.loads(answer.out), answer.err
+
+    return call
+
+
+def bad(rows: list[dict[str, str]], *marks: str) -> list[str]:
+    return [f"{row['check']}: {row['text']}" for row in rows if row["mark"] in (marks or ("failed", "warning"))]
+
+
+SKIPPED = {
+    "as it comes": {"channels"}, "two subscriptions, one with a topic": {"channels"}, "straight to the function": {"channels"},
+    "enforcing, cheap, with chats": {"report-only", "probe"}}
+
+
+@pytest.mark.parametrize("deployed", list(SKIPPED), indirect=True)
+def test_a_deployment_as_the_template_makes_it_is_fine(deployed: Deployed, doctor: Any) -> None:
+    if deployed.name.startswith("two"):         # it was there before, and so the template does not make it
+        deployed.simulator.seed(TOPIC, {"properties": {"topicType": "Microsoft.Resources.Subscriptions",
+                                                       "source": f"/subscriptions/{OTHER}"}})
+    code, rows, said = doctor("--strict")
+    assert (code, bad(rows)) == (0, []), said
+    assert {row["check"] for row in rows if row["mark"] == "skipped"} == SKIPPED[deployed.name]
+    guarded = 2 if deployed.name.startswith("two") else 1
+    assert sum(row["check"] == "filters" for row in rows) == guarded
+    assert [line for line in deployed.simulator.writes() if not line.path.endswith("/appsettings/list")] == []
+
+
+def of(type: str, has: str, path: str, value: Any) -> Callable[[Deployed], None]:
+    return lambda one: one.edit(type, has, path, value)
+
+
+def without(name: str) -> Callable[[list[str]], list[str]]:
+    return lambda listed: [one for one in listed if one != name]
+
+
+FILTER = "filter.advancedFilters"
+TO = "deliveryWithResourceIdentity.destination.properties"
+READ, WRITE = "Microsoft.Storage/storageAccounts/read", "Microsoft.Storage/storageAccounts/write"
+ROLE, READER = "permissions.0.actions", f"{SCOPE}/providers/"
+# check, mark, what is broken, what its line says
+DEFECTS: list[tuple[str, str, Callable[[Deployed], None], str]] = [
+    ("identity", "failed", of("Microsoft.Web/sites", "front", "/tags", {}), "no app in the group is tagged"),
+    ("identity", "failed", of("Microsoft.Web/sites", "hands", "/identity.type", "SystemAssigned, UserAssigned"), "hands"),
+    ("role", "failed", of(DEFINITIONS, READER, ROLE, without(READ)), "lacks 1 of"),
+    ("role", "failed", lambda one: one.narrow(f"{SCOPE}/resourceGroups/rg-ai"), "lacks 47 of 47"),
+    ("role", "warning", of(DEFINITIONS, READER, ROLE, lambda held: [*held, "Microsoft.Compute/disks/read"]), "no control"),
+    ("report-only", "failed", lambda one: one.grant("hands", CONTRIBUTOR, SCOPE), "Contributor lets hands write"),
+    ("report-only", "failed", lambda one: one.grant("hands", CONTRIBUTOR, f"{SCOPE}/resourceGroups/rg-ai"), "Contributor"),
+    ("report-only", "failed", of(DEFINITIONS, READER, ROLE, lambda held: [*held, WRITE]), WRITE),
+    ("front", "failed", lambda one: one.grant("front", CONTRIBUTOR, SCOPE), "front, which faces people, has Contributor"),
+    ("filters", "failed", of(SUBSCRIPTIONS, "", f"{FILTER}.0.values", without("Microsoft.Storage/")), "Microsoft.Storage/"),
+    ("filters", "failed", of(SUBSCRIPTIONS, "", "filter.includedEventTypes",
+                             without("Microsoft.Resources.ResourceDeleteSuccess")), "ResourceDeleteSuccess"),
+    ("filters", "failed", of(SUBSCRIPTIONS, "", "filter.subjectBeginsWith", "/x"), "narrowed by subjectBeginsWith"),
+    ("filters", "failed", of(SUBSCRIPTIONS, "", FILTER, lambda held: [*held, {
+        "key": "subject", "operatorType": "StringContains", "values": ["x"]}]), "narrowed by subject"),
+    ("filters", "warning", of(SUBSCRIPTIONS, "", f"{FILTER}.0.values", lambda held: [*held, "Microsoft.Sql/"]), "no control"),
+    ("delivery", "failed", of(SUBSCRIPTIONS, "", f"{TO}.queueName", "theirs"), "elsewhere"),
+    ("delivery", "failed", of(SUBSCRIPTIONS, "", f"{TO}.resourceId", f"{GROUP}/x/theirs"), "theirs"),
+    ("dead-letters", "failed", of(SUBSCRIPTIONS, "", "deadLetterWithResourceIdentity", None), "lost"),
+    ("storage", "failed", of(ACCOUNTS, "records", "allowSharedKeyAccess", True), "shared keys are on"),
+    ("storage", "failed", of(ACCOUNTS, "records", "allowSharedKeyAccess", None), "shared keys are on"),
+    ("storage", "failed", of(ACCOUNTS, "hands", "allowBlobPublicAccess", True), "anonymous reads"),
+    ("storage", "failed", of(ACCOUNTS, "records", "networkAcls.defaultAction", "Allow"), "every network"),
+    ("queues", "failed", lambda one: one.gone(QUEUES, "queues/looks-poison"), "looks-poison"),
+    ("queues", "warning", of(QUEUES, "queues/events-poison", "approximateMessageCount", 3), "events-poison holds 3"),
+    ("queues", "warning", of(QUEUES, "queues/looks", "approximateMessageCount", 2000), "looks holds 2000"),
+    ("anchors", "failed", lambda one: one.gone(POLICIES), "no retention"),
+    ("anchors", "failed", of(POLICIES, "", "allowProtectedAppendWrites", False), "forbids appends"),
+    ("anchors", "warning", of(POLICIES, "", "state", "Unlocked"), "not locked"),
+    ("keys", "failed", lambda one: one.gone(KEYS, "front-key"), "front-key"),
+    ("keys", "failed", of(KEYS, "hands-key", "attributes", {"enabled": False}), "hands-key"),
+    ("settings", "failed", of("Microsoft.Web/sites/config", "hands", "GUARDRAIL_CEILING", "enforced"), "GUARDRAIL_CEILING"),
+    ("settings", "failed", of("Microsoft.Web/sites/config", "front", "GUARDRAIL_PART", "all"), "GUARDRAIL_PART is all"),
+    ("settings", "failed", of("Microsoft.Web/sites/config", "hands", "GUARDRAIL_GROUP", AUDIT), "not the group"),
+    ("console", "warning", of("Microsoft.Web/sites/config", "front", "GUARDRAIL_APPROVERS", ""), "nobody can approve"),
+    ("api-versions", "failed",
+     lambda one: one.simulator.surface.versions.clear(), "Microsoft.Storage/storageAccounts 2026"),
+]
+
+
+@pytest.mark.parametrize(("check", "mark", "broken", "text"), DEFECTS, ids=[f"{row[0]}: {row[3]}" for row in DEFECTS])
+def test_one_defect_is_one_line_with_its_cure(
+        check: str, mark: str, broken: Callable[[Deployed], None], text: str, deployed: Deployed, doctor: Any) -> None:
+    broken(deployed)
+    code, rows, _ = doctor()
+    told = [row for row in rows if row["mark"] in ("failed", "warning")]
+    assert [(row["check"], row["mark"]) for row in told] == [(check, mark)], bad(rows)
+    assert text in told[0]["text"]
+    assert told[0]["cure"]
+    assert code == (1 if mark == "failed" else 0)
+
+
+def test_a_warning_fails_a_strict_doctor(deployed: Deployed, doctor: Any) -> None:
+    deployed.edit(POLICIES, "", "state", "Unlocked")
+    assert (doctor()[0], doctor("--strict")[0]) == (0, 1)
+
+
+# The console ----------------------------------------------------------------------------------------------------------
+
+def spoilt(site: Site) -> None:
+    """One record of the store says another thing than it did."""
+    with sqlite3.connect(site.store) as db:
+        db.execute("UPDATE records SET body = replace(body, '\"high\"', '\"low\"') WHERE instr(body, 'finding.raised') > 0")
+    db.close()
+
+
+def as_stranger(site: Site) -> None:
+    site.person = Person("stranger", frozenset(), frozenset(), is_person=True)
+
+
+def path_is(**told: Any) -> Callable[[Site], None]:
+    return lambda site: site.event_path.update(told)
+
+
+TOLD: list[tuple[str, str, Callable[[Site], None], str]] = [
+    ("audit", "failed", spoilt, "chains are intact"),
+    ("probe", "failed", path_is(state="broken", said="broken: probe"), "broken: probe"),
+    ("probe", "warning", path_is(state="unproven", said="unproven", probe={"why": "403"}), "did not take the tag: 403"),
+    ("policy", "warning", lambda site: setattr(site, "policy", "guardrail.story.yaml"), "is running"),
+    ("version", "warning", lambda site: setattr(site, "version", "9.9.9"), "9.9.9 runs"),
+]
+
+
+@pytest.mark.parametrize(("check", "mark", "broken", "text"), TOLD, ids=[row[3] for row in TOLD])
+def test_what_the_running_app_says(
+        check: str, mark: str, broken: Callable[[Site], None], text: str, site: Site, doctor: Any) -> None:
+    broken(site)
+    code, rows, _ = doctor()
+    told = [row for row in rows if row["mark"] in ("failed", "warning")]
+    assert [(row["check"], row["mark"]) for row in told] == [(check, mark)], bad(rows)
+    assert text in told[0]["text"] and told[0]["cure"]
+    assert code == (1 if mark == "failed" else 0)
+
+
+def test_who_has_no_app_role_learns_only_what_is_everyones(site: Site, doctor: Any) -> None:
+    as_stranger(site)
+    code, rows, _ = doctor("--strict")
+    skipped = {row["check"]: row["text"] for row in rows if row["mark"] == "skipped"}
+    assert code == 0 and set(skipped) == {"channels", "console", "audit"}
+    assert "you have no app role there" in skipped["audit"]
+
+
+def test_a_probe_is_waited_for(site: Site, doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.doctor, "PROBE_STEP_S", 0.01)
+    site.event_path.update(state="unproven", said="unproven")
+    site.back_after = 3
+    code, rows, said = doctor("--probe")
+    assert code == 0 and "waiting for the probe" in said
+    assert "proven just now" in next(row["text"] for row in rows if row["check"] == "probe")
+
+
+def test_a_probe_that_does_not_come_back_in_time_has_failed(site: Site, doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.doctor, "PROBE_STEP_S", 0.01)
+    monkeypatch.setattr(cli.doctor, "PROBE_WAIT_S", 0.05)
+    site.event_path.update(state="unproven", said="unproven")
+    code, rows, _ = doctor("--probe")
+    assert (code, bad(rows, "failed")) == (1, ["probe: event path: unproven"])
+
+
+# What cannot be seen or is odd ------------------------------------------------------------------------------------
+
+def test_a_wrong_clock_is_told(doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = app.now()
+    monkeypatch.setattr(app, "now", lambda: now + timedelta(minutes=10))
+    code, rows, _ = doctor()
+    assert code == 1 and [line.partition(":")[0] for line in bad(rows)] == ["clock"]
+
+
+def test_a_policy_that_does_not_hold_is_told(doctor: Any, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(f"{EMPTY}rules: [{{name: x, mode: enforced}}]\n", "utf-8")
+    code, rows, _ = doctor("--policy", str(tmp_path / "bad.yaml"))
+    assert code == 1 and [line.partition(":")[0] for line in bad(rows)] == ["policy"]
+
+
+def test_without_a_sign_in_one_line_fails_and_azure_is_asked_no_more(deployed: Deployed, doctor: Any) -> None:
+    deployed.may_not("*")
+    before = len(deployed.simulator.log)
+    code, rows, _ = doctor()
+    assert (code, [line.partition(":")[0] for line in bad(rows)]) == (1, ["sign-in"])
+    assert {row["text"].partition(": ")[2] for row in rows if row["check"] == "storage"} == {
+        "Azure was not asked: the sign-in failed"}
+    assert len(deployed.simulator.log) == before + 1
+
+
+def test_whoever_may_not_look_at_something_is_told_so(deployed: Deployed, doctor: Any) -> None:
+    for action in ("Microsoft.Web/sites/config/list/action", "Microsoft.KeyVault/vaults/read"):
+        deployed.may_not(action)
+    code, rows, _ = doctor("--strict")
+    skipped = {row["check"]: row["text"] for row in rows if row["mark"] == "skipped"}
+    assert code == 0, bad(rows)
+    assert set(skipped) == {"settings", "channels", "console", "keys"}
+    assert all("you may not look" in text for text in skipped.values())
+
+
+def test_nothing_is_there(deployed: Deployed, doctor: Any) -> None:
+    """A group of another kind: no app, no account, no vault. Nothing is called fine that was not seen."""
+    deployed.simulator.seed(f"{SCOPE}/resourceGroups/rg-empty", {"location": "eastus"})
+    _, rows, _ = doctor("--group", f"{SCOPE}/resourceGroups/rg-empty")
+    done = {row["check"] for row in rows if row["mark"] == "done"}
+    assert done == {"sign-in", "policy", "clock", "api-versions"}
+    assert [line.partition(":")[0] for line in bad(rows)] == ["identity", "storage"]
+
+
+def test_odd_answers_are_not_taken_for_good_ones(deployed: Deployed, doctor: Any) -> None:
+    """Every document that doctor reads is emptied: no traceback, and no check is done but those of other things."""
+    for one in infra.deployed():
+        if not one.existing and not one.type.endswith(("/resourceGroups", "workspaces")):
+            deployed.simulator.mutate(one.id, lambda body: {"properties": None})
+    code, rows, _ = doctor()
+    done = {row["check"] for row in rows if row["mark"] == "done"}
+    assert code == 1
+    assert done <= {"sign-in", "policy", "clock", "api-versions", "audit", "probe", "version", "keys", "queues"}
+    assert [row["text"] for row in rows if row["check"] in ("keys", "queues")] == [
+        "queues are there; how many messages wait, Azure does not say", "keys: front-key and hands-key are there"]
+
+
+@pytest.fixture(scope="session")
+def seen_whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What doctor sees of a deployment that is fine, but for the console."""
+    with Simulator((SUBSCRIPTION, OTHER), folder=tmp_path_factory.mktemp("seen")) as simulator:
+        Deployed(simulator, "as it comes")
+        known = cli.doctor.here("", "")
+
+        async def look() -> Any:
+            async with live.arm(simulator.url, SUBSCRIPTION) as arm:
+                return await cli.seen.azure(arm, ids.parse(GROUP), {}, ["Microsoft.Storage"], app.now())
+
+        pages: dict[str, Any] = {
+            "/health": {"version": "0.1.0"}, "/modes": {"policy_hash": known["policy"]}, "/audit/verify": {"intact": True},
+            "/event-path": {"state": "proven"}}
+        return {**asyncio.run(look()), "here": known,
+                "console": {page: {"status": 200, "body": body} for page, body in pages.items()}}
+
+
+ODD = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.dictionaries(
+    st.sampled_from(["name", "properties", "id"]), st.none() | st.text(max_size=3), max_size=2)
+
+
+@given(data=st.data())
+@settings_of(max_examples=150, deadline=None)
+def test_whatever_others_answer_no_check_breaks(seen_whole: Any, data: st.DataObject) -> None:
+    """Any place of any answer is something else: every check still has its line, and none of them raises."""
+    changed = copy.deepcopy({name: one for name, one in seen_whole.items() if name != "here"})
+    place: Any = changed
+    while isinstance(place, (dict, list)) and place:
+        key = data.draw(st.sampled_from(sorted(place, key=str)) if isinstance(place, dict) else st.integers(0, len(place) - 1))
+        inner = place[key]
+        if place is not changed and (not isinstance(inner, (dict, list)) or not inner or data.draw(st.integers(0, 2)) == 0):
+            place[key] = data.draw(ODD)
+            break
+        place = inner
+    found = list(checks.lines({**changed, "here": seen_whole["here"]}))
+    silent = {"namesake", *(() if changed["guarded"] else PER_SUBSCRIPTION)}
+    assert {name for name, _ in found} >= set(checks.CHECKS) - silent
+
+
+PER_SUBSCRIPTION = {"role", "report-only", "front", "filters", "delivery", "dead-letters"}
+
+
+def test_without_a_group_it_says_what_it_needs(guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GUARDRAIL_GROUP", raising=False)
+    answer = guardrail("doctor")
+    assert answer.code == 64 and "--group ID" in answer.err
+
+
+def test_the_hook_calls_it_as_it_can_be_called(doctor: Any, guardrail: Guardrail) -> None:
+    hook = (infra.INFRA / "hooks/postdeploy.sh").read_text("utf-8")
+    [words] = re.findall(r'"\$GUARDRAIL" (doctor[^;\n]*);', hook)
+    assert doctor(*words.split()[1:])[0] == 0
+
+
+# Roles and filters ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("command", ["role", "filters"])
+def test_json_is_what_infra_has(command: str, guardrail: Guardrail) -> None:
+    file = {"role": "roles", "filters": "filters"}[command]
+    assert guardrail(command, "show", "--as", "json").out == (infra.INFRA / f"{file}.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("flags", "ceiling"), [((), "enforce"), (("--report-only",), "report")])
+def test_bicep_is_the_definitions_of_the_template(
+        flags: tuple[str, ...], ceiling: str, guardrail: Guardrail, tmp_path: Path) -> None:
+    """Deployed over a subscription's, they replace them: the same ids, the same bodies."""
+    (tmp_path / "role.bicep").write_text(guardrail("role", "show", "--as", "bicep", *flags).out, "utf-8")
+    found = Template(tmp_path / "role.bicep", {"installation": "test"}, SCOPE).resources()
+    own = {one.id: dict(one.body) for one in infra.made(DEFINITIONS, {
+        "report": "as it comes", "enforce": "enforcing, cheap, with chats"}[ceiling]) if one.scope == SCOPE}
+    assert {one.id: dict(one.body) for one in found} == own
+
+
+def test_the_filter_in_bicep_is_that_of_the_template(guardrail: Guardrail, tmp_path: Path) -> None:
+    (tmp_path / "filter.bicep").write_text(f"output it object = {guardrail('filters', 'show', '--as', 'bicep').out}", "utf-8")
+    wanted = infra.made(SUBSCRIPTIONS)[0].body["properties"]["filter"]
+    assert Template(tmp_path / "filter.bicep", {}, SCOPE).outputs()["it"] == wanted
+
+
+def test_az_is_told_all_of_it(guardrail: Guardrail) -> None:
+    words = guardrail("filters", "show", "--as", "az").out.replace("\\\n", " ").split()
+    found = json.loads((infra.INFRA / "filters.json").read_bytes())
+    assert words[words.index("--included-event-types") + 1:words.index("--advanced-filter")] == found["events"]
+    assert words[words.index("StringBeginsWith") + 1:] == found["operations"]
+    assert words[:4] == ["az", "eventgrid", "system-topic", "event-subscription"]
+
+
+def test_every_action_has_its_reason(guardrail: Guardrail) -> None:
+    lines = [line for line in guardrail("role", "show").out.splitlines() if line.startswith("  - ")]
+    found = json.loads((infra.INFRA / "roles.json").read_bytes())
+    assert [line.split()[1] for line in lines] == [action for part in found.values() for action in part]
+    assert all("needed by " in line for line in lines)
+    [sweep] = [line for line in lines if "needed by the sweep" in line]
+    assert "permissions/read" in sweep
+
+
+def test_fewer_controls_need_less(guardrail: Guardrail, tmp_path: Path) -> None:
+    policy = tmp_path / "small.yaml"
+    policy.write_text(EMPTY + 'controls: {disabled: ["keyvault-*", "diag-keyvault*", "ml-*"]}\n', "utf-8")
+    small = json.loads(guardrail("role", "show", "--as", "json", "--policy", str(policy)).out)
+    heard = json.loads(guardrail("filters", "show", "--as", "json", "--policy", str(policy)).out)
+    assert 0 < len(small["reader"]) < 47
+    assert "Microsoft.KeyVault/" not in heard["operations"]
+
+
+@pytest.mark.parametrize("flags", [("--principal", "hands"), ()], ids=["of hands", "of whoever is signed in"])
+def test_what_is_missing_is_named(
+        flags: tuple[str, ...], deployed: Deployed, guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GUARDRAIL_HANDS_PRINCIPAL", raising=False)
+    words = [deployed.principal("hands") if word == "hands" else word for word in flags]
+    deployed.edit(DEFINITIONS, READER, ROLE, without(READ))
+    deployed.may_not(READ)
+    line = ["role", "show", "--missing", "--report-only", "--subscription", SUBSCRIPTION, "--cloud", deployed.simulator.url]
+    answer = guardrail(*line, *words)
+    assert answer.code == 0, answer.err
+    assert "missing in Azure: 1" in answer.out and f"  - {READ}" in answer.out
+    assert answer.out.count("  - ") == 1
+    printed = guardrail(*line, *words, "--as", "bicep").out
+    assert printed == guardrail("role", "show", "--report-only", "--as", "bicep").out, "a definition is replaced whole"
+
+
+def test_nothing_is_missing_where_the_role_is_whole(deployed: Deployed, guardrail: Guardrail) -> None:
+    answer = guardrail("role", "show", "--missing", "--report-only", "--subscription", SUBSCRIPTION,
+                       "--cloud", deployed.simulator.url, "--principal", deployed.principal("hands"))
+    assert "missing in Azure: 0" in answer.out and "  - " not in answer.out
