@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 WEB, STORAGE, VAULT, EVENTS = "2025-03-01", "2026-04-01", "2026-02-01", "2025-02-15"
 TOPICS = "microsoft.resources.subscriptions"        # topicType of a subscription's own changes
 QUEUES = ("events", "events-poison", "looks", "looks-poison")
+STORES = {"tables": "tableServices/default/tables", "containers": "blobServices/default/containers"}
 PAGES = ("/health", "/modes", "/audit/verify", "/event-path")
 PARTS = ("front", "hands")
 
@@ -83,11 +84,12 @@ async def azure(arm: Arm, group: ResourceId, named: Mapping[str, str], namespace
         account for listing in accounts for account in listing]
     seen["sites"] = {part: _site(sites, part) for part in PARTS}
     seen["settings"] = {part: await _settings(arm, site) for part, site in seen["sites"].items()}
-    seen["keys"] = await _first(arm, vaults, "keys", VAULT)
+    seen["keys"] = await _children(arm, _only(vaults), "keys", VAULT)
     records, anchors = _account(seen, "records", named), _account(seen, "anchors", named)
     seen["records"], seen["anchors"] = records, anchors
     seen["queues"] = dict(zip(QUEUES, await asyncio.gather(*(
         _get(arm, records, f"queueServices/default/queues/{name}", STORAGE) for name in QUEUES)), strict=True))
+    seen["store"] = {what: await _children(arm, records, path) for what, path in STORES.items()}
     seen["immutability"] = await _get(
         arm, anchors, "blobServices/default/containers/anchors/immutabilityPolicies/default", STORAGE)
     seen["guarded"] = _guarded(seen, named)
@@ -146,12 +148,17 @@ async def _get(arm: Arm, resource: Any, child: str, version: str) -> Any:
     return await _tried(_body(arm, f"{url_path(id)}/{child}", version, subscription(id)))
 
 
-async def _first(arm: Arm, listing: Any, children: str, version: str) -> Any:
-    """The children of the only resource in a list."""
-    if isinstance(listing, NotSeen) or not listing:
-        return listing if isinstance(listing, NotSeen) else NotSeen("there is none in the group", is_gone=True)
-    id = ResourceId(listing[0]["id"])
+async def _children(arm: Arm, resource: Any, children: str, version: str = STORAGE) -> Any:
+    """All of a kind, or why their parent was not found."""
+    if isinstance(resource, NotSeen):
+        return resource
+    id = ResourceId(resource["id"])
     return await _tried(arm.list(f"{url_path(id)}/{children}", version, subscription(id)))
+
+
+def _only(listing: Any) -> Any:
+    return listing if isinstance(listing, NotSeen) else listing[0] if listing else NotSeen(
+        "there is none in the group", is_gone=True)
 
 
 def _site(sites: Any, part: str) -> Any:

@@ -14,7 +14,8 @@ from cli.seen import NotSeen, Seen
 CHECKS: Mapping[str, Check] = {
     "sign-in": rights.sign_in, "identity": rights.identity, "role": rights.role, "report-only": rights.report_only,
     "front": rights.front, "filters": path.filters, "delivery": path.delivery, "dead-letters": path.dead_letters,
-    "storage": ground.storage, "queues": ground.queues, "anchors": ground.anchors, "keys": ground.keys,
+    "storage": ground.storage, "store": ground.store, "queues": ground.queues, "anchors": ground.anchors,
+    "keys": ground.keys,
     "policy": running.policy, "settings": running.settings, "channels": running.channels, "console": running.sign_on,
     "clock": ground.clock, "api-versions": ground.versions, "audit": running.audit, "probe": path.probe,
     "version": running.version, "namesake": running.namesake,

@@ -10,6 +10,7 @@ from cli.seen import QUEUES, NotSeen, Seen, at, of
 from guardrail.paths import fold
 
 CLOCK_S = 60
+STORES = {"tables": ("cases", "open", "budgets"), "containers": ("bodies", "dead-letters")}
 BACKLOG = 1000          # messages that wait: some minutes of work
 
 
@@ -33,6 +34,16 @@ def storage(seen: Seen) -> Iterator[Line]:
         yield Line("failed", f"storage: {few(wrong) or 'our groups have no account'}", PROVISION)
     else:
         yield Line("done", f"{len(accounts)} storage accounts: no keys, no anonymous reads, no foreign network")
+
+
+def store(seen: Seen) -> Iterator[Line]:
+    of(seen, "records")
+    found = {what: {at(one, "name") for one in of(seen, "store", what)} for what in STORES}
+    gone = [f"{what[:-1]} {name}" for what, names in STORES.items() for name in names if name not in found[what]]
+    if gone:
+        yield Line("failed", f"store: not there: {few(gone)}", PROVISION)
+    else:
+        yield Line("done", "store: its tables and containers are there")
 
 
 def queues(seen: Seen) -> Iterator[Line]:

@@ -234,6 +234,8 @@ DEFECTS: list[tuple[str, str, Callable[[Deployed], None], str]] = [
     ("storage", "failed", of(ACCOUNTS, "records", "allowSharedKeyAccess", None), "shared keys are on"),
     ("storage", "failed", of(ACCOUNTS, "hands", "allowBlobPublicAccess", True), "anonymous reads"),
     ("storage", "failed", of(ACCOUNTS, "records", "networkAcls.defaultAction", "Allow"), "every network"),
+    ("store", "failed", lambda one: one.gone(f"{ACCOUNTS}/tableServices/tables", "tables/open"), "table open"),
+    ("store", "failed", lambda one: one.gone(f"{ACCOUNTS}/blobServices/containers", "containers/bodies"), "container bodies"),
     ("queues", "failed", lambda one: one.gone(QUEUES, "queues/looks-poison"), "looks-poison"),
     ("queues", "warning", of(QUEUES, "queues/events-poison", "approximateMessageCount", 3), "events-poison holds 3"),
     ("queues", "warning", of(QUEUES, "queues/looks", "approximateMessageCount", 2000), "looks holds 2000"),
@@ -382,7 +384,7 @@ def test_odd_answers_are_not_taken_for_good_ones(deployed: Deployed, doctor: Any
     code, rows, _ = doctor()
     done = {row["check"] for row in rows if row["mark"] == "done"}
     assert code == 1
-    assert done <= {"sign-in", "policy", "clock", "api-versions", "audit", "probe", "version", "keys", "queues"}
+    assert done <= {"sign-in", "policy", "clock", "api-versions", "audit", "probe", "version", "keys", "queues", "store"}
     assert [row["text"] for row in rows if row["check"] in ("keys", "queues")] == [
         "queues are there; how many messages wait, Azure does not say", "keys: front-key and hands-key are there"]
 
