@@ -55,7 +55,7 @@ def test_a_query_waits_for_what_we_log(name: str) -> None:
 
 
 def test_whatever_is_logged_as_an_error_pages_somebody() -> None:
-    """logs.EVENTS says that an error pages: some rule waits for each. A page that could not be made is seen by whoever asked for it."""
+    """Some rule waits for each. But for a page of the console that could not be made: whoever asked for it sees that."""
     waited = {text for one in ALERTS for text in re.findall(r'"([^"]*)"', one["query"])}
     assert {event for event, level in logs.EVENTS.items() if level == "error"} - waited == {"page.failed"}
 
