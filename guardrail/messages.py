@@ -234,8 +234,14 @@ def _facts(engine: Engine, kind: Kind, record: Mapping[str, Any], detail: Mappin
         "breaks": (known[0].breaks if known else "") or "nothing known",
         "expires": f"{line(expires[:10])} {line(expires[11:16])} UTC" if expires else "not by itself",
         "window": f"{detail.get('window', 0) / 60:g} min" if isinstance(detail.get("window"), int | float) else "",
-        "missing": line(", ".join(map(str, detail.get("missing") or detail.get("lost") or ["it"]))
-                        if not isinstance(detail.get("missing"), str) else detail["missing"])}
+        "missing": _missing(detail)}
+
+
+def _missing(detail: Mapping[str, Any]) -> str:
+    """What is named as missing; of rights `missing` is how many, and `actions` has their names."""
+    named = (detail.get(name) for name in ("actions", "missing", "lost"))
+    found = next((one for one in named if one and isinstance(one, list | str)), "it")
+    return line(found if isinstance(found, str) else ", ".join(map(str, found)))
 
 
 def _severity(engine: Engine, kind: Kind, controls: Sequence[str]) -> Severity:

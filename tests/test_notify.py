@@ -116,7 +116,7 @@ def test_every_kind_can_be_told_of_a_bare_record(event: str) -> None:
     ("exemption.expiring", {"control": PUBLIC, "scope": ACCOUNT + "x", "until": "2027-01-31", "owner": "data",
                             "reason": "4711"},
      "An exemption ends: stmltrainx", "Owner: data. Reason: 4711.", "/exemptions"),
-    ("permission.lost", {"missing": "Microsoft.Storage/storageAccounts/write", "scope": "/subscriptions/x"},
+    ("permission.lost", {"actions": ["Microsoft.Storage/storageAccounts/write"], "missing": 1, "scope": "/subscriptions/x"},
      "Permission lost: Microsoft.Storage/storageAccounts/write", "At /subscriptions/x.", f"/resources{ACCOUNT}"),
 ])
 def test_what_a_message_says(event: str, detail: dict[str, Any], title: str, text: str, page: str) -> None:
