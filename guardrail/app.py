@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectors import CONTROLS as CONTROLS
-from guardrail import events, ids, logs, own, policy, policy_file
+from guardrail import events, ids, logs, own, policy, policy_file, probe
 from guardrail.errors import ConfigError, GuardrailError, Malformed, Retryable
 from guardrail.ids import ResourceId
 from guardrail.messages import TOLD
@@ -51,10 +52,11 @@ class Guardrail:
     def is_guarded(self, resource: ResourceId) -> bool:
         return ids.subscription(resource) in self.engine.subscriptions and not own.is_ours(self.engine, resource)
 
-    async def intake(self, raw: bytes | str, *, queued: bool = False) -> None:
+    async def intake(self, raw: bytes | str, *, queued: bool = False, late: bool = False) -> None:
         """One event or an array of them becomes Looks: durable before this returns. Neither reads nor decides.
 
-        What is no event is recorded and skipped; the rest goes on. Errors: StoreDown.
+        What is no event is recorded and skipped; the rest goes on. `late`: they were not delivered, but found among the
+        dead letters. Errors: StoreDown.
         """
         now = self.engine.clock()
         found = events.from_queue(raw, now) if queued and isinstance(raw, bytes) else events.read(raw, now)
@@ -62,6 +64,9 @@ class Guardrail:
         for item in found:
             if isinstance(item, events.Rejected):
                 await self.store.reject(item.raw, item.why)
+            elif isinstance(item, Change) and own.is_probe(self.engine, item):
+                if not late:
+                    await probe.received(self.engine, item)
             elif isinstance(item, Change) and own.is_ours(self.engine, item.resource):
                 await own.changed(self.engine, item)
             elif isinstance(item, Change):
@@ -123,9 +128,9 @@ class Guardrail:
     async def _tend(self) -> list[Case]:
         from guardrail.tend import tend
 
-        cases = await tend(self.engine)
+        cases = await tend(self.engine, probes=self.settings.probes)
         if self.letters is not None:
-            await self.letters.again(self.store, self.intake)
+            await self.letters.again(self.store, partial(self.intake, late=True))
         return cases
 
     async def _tell(self, cases: Sequence[Case]) -> None:

@@ -89,6 +89,11 @@ class Settings:
         return self.cloud not in CLOUDS
 
     @property
+    def probes(self) -> bool:
+        """Whether this part tags our group; without one that somebody named, only where there is no real Azure."""
+        return self.probe and self.part != "front" and (self.is_simulated or self.group != LOCAL_GROUP)
+
+    @property
     def has_tables(self) -> bool:
         """Whether the store is Azure's and not a file."""
         return "://" in self.store

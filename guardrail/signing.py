@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -94,6 +95,11 @@ def sealed_action(resource: ResourceId, action: Action) -> bytes:
 def applying(resource: ResourceId, action_id: str, plan_hash: str) -> bytes:
     """The before-values of an action that is carried out: the plan's hash covers them."""
     return _payload("applying", resource, "", action=action_id, plan=plan_hash)
+
+
+def received(at: datetime, took_s: float) -> bytes:
+    """That an event of the probe came back."""
+    return _payload("received", "", "", at=at, took_s=took_s)
 
 
 def _payload(kind: str, resource: str, incarnation: str, **fields: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 
-from guardrail import anchors, forged, logs, switches, wishes
+from guardrail import anchors, forged, logs, probe, switches, wishes
 from guardrail.errors import Malformed, Stale
 from guardrail.stores import HOME
 from guardrail.sweep import is_under_way, sweep
@@ -17,9 +17,10 @@ SKEW_TOLD_S = 3600.0
 WALK_EVERY_S = 3600.0
 
 
-async def tend(engine: Engine) -> list[Case]:
+async def tend(engine: Engine, *, probes: bool = False) -> list[Case]:
     """Rows are the truth and messages a nudge: this nudges again. Returns the cases with something to tell people.
 
+    `probes`: the event path is to be proven, which writes a tag.
     Errors: StoreDown.
     """
     now = engine.clock()
@@ -44,6 +45,7 @@ async def tend(engine: Engine) -> list[Case]:
     if await engine.store.take(f"anchor/{HOME}", 1, ANCHOR_EVERY.total_seconds()):
         with contextlib.suppress(Stale):        # another worker was faster
             await anchor(engine, now)
+    await probe.tend(engine, is_on=probes)
     if asked:
         await sweep(engine)
     return untold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from guardrail.ids import ResourceId, fold
 from guardrail.ids import type_of as type_name
 from guardrail.paths import ABSENT, Path, get, parse, same, show, under
 from guardrail.proof import prove
+from guardrail.settings import LOCAL_GROUP
 from guardrail.values import Control, Edit, Finding
 from simulator import Exchange
 from tests.evening import CANARY, Evening
@@ -104,7 +106,8 @@ class Trial(Evening):
         """1, 3, 7: each write belongs to a request that was on record, was allowed then, and says nothing but its edits."""
         self.remember(chains)
         for line in self.here.ours:
-            yield from self.was_told(line)
+            if not is_probe(line):
+                yield from self.was_told(line)
         for write in self.oracle.writes:
             yield from self.was_declared(write)
 
@@ -173,7 +176,7 @@ class Trial(Evening):
     def once(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         """8: one live claim a resource; a POST once; a request that is repeated says the same."""
         yield from self.claims(chains)
-        yield from self.repeated(self.here.ours)
+        yield from self.repeated(self.here.ours)        # the probe's too: each has an id of its own
 
     def claims(self, chains: Mapping[ResourceId, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
         for id, records in chains.items():
@@ -201,7 +204,7 @@ class Trial(Evening):
         versions = {kind.api_version for name in TYPES for kind in (type_of(name),)} | {
             route.api_version for name in TYPES for route in type_of(name).routes}
         for line in lines:
-            if line.actor != "guardrail" or line.path == "/msi/token":
+            if line.actor != "guardrail" or line.path == "/msi/token" or is_probe(line):
                 continue
             graph = line.path.endswith("/Microsoft.ResourceGraph/resources")
             known = root_of(line.path) in self.ids and (line.method != "GET" or line.api_version in versions)
@@ -323,6 +326,16 @@ class Trial(Evening):
 
     def judged(self, document: Document) -> list[Finding]:
         return plans.judge(self.controls(document), document, self.parameters(document))
+
+
+def is_probe(line: Exchange) -> bool:
+    """7: the one write of an installation that only reports: one tag, the time, on our own group, nothing else."""
+    asked = (line.method, line.path, line.api_version, set(line.query))
+    if asked != ("PATCH", f"{LOCAL_GROUP}/providers/Microsoft.Resources/tags/default", "2025-04-01", {"api-version"}):
+        return False
+    value = line.body["properties"]["tags"].get("guardrail-probe", "")
+    is_time = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value) is not None
+    return is_time and line.body == {"operation": "Merge", "properties": {"tags": {"guardrail-probe": value}}}
 
 
 def is_open(status: int) -> bool:

@@ -45,14 +45,15 @@ class Oracle:
 
         def watched(request: Request) -> None:
             writing(request)
-            if request.actor == "guardrail":
-                root = root_of(request.path)
+            root = root_of(request.path)
+            if request.actor == "guardrail" and is_known(root):         # the others are judged by the log alone
                 line = next(line for line in reversed(here.sim.log) if line.path == request.path)
                 last = here.sim.history(target(request))[-1:]
                 self.writes.append(Write(line, here.clock(), root, full(here, root), *last))
 
         def remembered(request: Request) -> None:
-            self.see(root_of(request.path))
+            if is_known(root_of(request.path)):
+                self.see(root_of(request.path))
             written(request)
 
         here.sim.faults.writing, here.sim.faults.written = watched, remembered      # type: ignore[method-assign]
@@ -71,6 +72,10 @@ def root_of(path: str) -> ResourceId:
     sound = soundest(path)
     above = ancestors(sound) if sound else ()
     return next((one for one in above if fold(ResourceId(type_name(one))) in FOLDED), ResourceId(path))
+
+
+def is_known(root: ResourceId) -> bool:
+    return fold(ResourceId(type_name(root))) in FOLDED
 
 
 def full(here: World, id: ResourceId) -> Document:

@@ -19,6 +19,7 @@ import pytest
 import recorded
 from guardrail import audit, host
 from guardrail.ids import ResourceId
+from guardrail.settings import LOCAL_GROUP
 from guardrail.stores import HOME
 from guardrail.stores.sqlite import SqliteStore
 from simulator import Simulator
@@ -46,6 +47,7 @@ def environment(sim: Simulator, folder: Path, **more: str) -> dict[str, str]:
     return {
         "GUARDRAIL_SUBSCRIPTIONS": "00000000-0000-0000-0000-000000000001", "GUARDRAIL_CLOUD": sim.url,
         "GUARDRAIL_CEILING": "report", "GUARDRAIL_STORE": str(folder / "guardrail.db"), "GUARDRAIL_POLICY": str(policy),
+        "GUARDRAIL_PROBE": "off",
         "IDENTITY_ENDPOINT": f"{sim.url}/msi/token", "IDENTITY_HEADER": "guardrail", "Work": "UseDevelopmentStorage=true",
         "AzureWebJobsStorage": "UseDevelopmentStorage=true", **more}
 
@@ -183,6 +185,26 @@ def test_timers_and_health(sim: Simulator, tmp_path: Path) -> None:
     case, look = load(tmp_path, id)
     assert case.findings or look is not None, "the sweep found what no event told"
     assert load(tmp_path, HOME)[0].seq > 0
+
+
+@pytest.mark.threat("A15", "I7")
+def test_the_timer_sends_a_probe_and_the_trigger_sees_it(sim: Simulator, tmp_path: Path) -> None:
+    """Hands tag our group and front takes the event: the one write under a ceiling that only reports."""
+    sim.seed(LOCAL_GROUP, {"location": "westeurope"})
+    events: list[Any] = []
+    sim.events.to(events.extend)
+    with running(sim, tmp_path, GUARDRAIL_PART="hands", GUARDRAIL_PROBE="on") as app:
+        assert app.invoke("tend").ok
+    sim.events.drain()
+    [raised] = events
+    with running(sim, tmp_path, GUARDRAIL_PART="front") as app:
+        assert app.invoke("on_resource_change", raised).ok
+    assert [line.path for line in sim.writes() if line.actor == "guardrail"] == [
+        f"{LOCAL_GROUP}/providers/Microsoft.Resources/tags/default"]
+    store = SqliteStore(tmp_path / "guardrail.db", lambda: datetime.now(UTC))
+    told = [json.loads(one.body)["event"] for one in asyncio.run(store.records(HOME))]
+    store.close()
+    assert [one for one in told if one.startswith("probe.")] == ["probe.sent", "probe.received"]
 
 
 @pytest.mark.threat("D4", "D5")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from guardrail.settings import LOCAL_GROUP
 from tests.flow import world as flow_world
 from tests.flow.harness import TYPES, world
 from tests.invariants import Trial
@@ -43,7 +44,8 @@ def _store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("seed", seeds())
 async def test_the_invariants_hold(seed: int, tmp_path: Path) -> None:
     print(f"seed {seed}")
-    async with world(tmp_path, proven=TYPES) as here:
+    async with world(tmp_path, proven=TYPES, settings={"GUARDRAIL_PROBE": "on"}) as here:
+        here.sim.seed(LOCAL_GROUP, {"location": "westeurope"})
         trial = Trial(here, seed)
         try:
             await trial.run(STEPS)

@@ -7,7 +7,7 @@ GIT_DIR is a copy of the type index, github.com/Azure/bicep-types-az. Written to
     TYPE@VERSION.json   a JSON Schema of each type that a ResourceType or a Route of ours names: kinds, readOnly,
                         writeOnly, required; `enum` is a closed list, `examples` the known values of an open one,
                         `discriminator` names the property that chooses the shape
-    infra/TYPE@...      the same of each further resource in infra/*.bicep
+    infra/TYPE@...      the same of each further resource in infra/*.bicep, and of the probe's tags
     index.json          {type: {"newest": the newest stable version, else the newest preview, "actions": [...]}} of every
                         type of the namespaces that our types, triggers and permissions name; `$comment`: the
                         commit
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from detectors import CONTROLS
-from guardrail import roles
+from guardrail import probe, roles
 from guardrail.paths import fold
 from remediators import TYPES
 
@@ -47,9 +47,10 @@ def wanted() -> list[tuple[str, str]]:
 
 
 def deployed() -> list[tuple[str, str]]:
-    """The same of each further resource that infra/ deploys."""
+    """The same of each further resource that infra/ deploys, and of what the probe writes."""
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "infra").rglob("*.bicep"))
-    return sorted(set(re.findall(r"^resource \w+ '([^@']+)@([^']+)'", text, re.MULTILINE)) - set(wanted()))
+    found = {*re.findall(r"^resource \w+ '([^@']+)@([^']+)'", text, re.MULTILINE), (probe.TAGS.name, probe.TAGS.api_version)}
+    return sorted(found - set(wanted()))
 
 
 def namespaces() -> set[str]:

@@ -188,8 +188,11 @@ class SignedStore:
         return seal if seal and await self._keys.front.verify(begun, seal) else await self._keys.front.sign(begun)
 
     async def _vouched(self, resource: ResourceId, record: Record) -> Record:
-        """The record that holds the before-values for an undo, signed."""
+        """The record that holds the before-values for an undo, signed; and the one that says that events come."""
         detail = record.detail
+        if record.event == "probe.received" and self._keys.part != "hands":
+            payload = signing.received(record.at, detail["took_s"])
+            return replace(record, detail={**detail, "signature": await self._keys.front.sign(payload)})
         if record.event != "action.applying" or "edits" not in detail or self._keys.part == "front":
             return record
         payload = signing.applying(resource, detail["action_id"], detail["plan_hash"])

@@ -186,7 +186,7 @@ async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", s
     """The world, and everything ended afterwards. `proven`: types whose PUT counts as proven (settled question 13).
 
     `store`: where it keeps its rows, given the world's clock; without it what `--store` says, SQLite in `folder`.
-    `settings`: more of them.
+    `settings`: more of them. The probe is off: it writes, and these tests count writes.
     """
     clock = Clock()
     store = store or STORES[0]
@@ -199,7 +199,8 @@ async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", s
         os.environ.update(identity)
         found = read({
             "GUARDRAIL_SUBSCRIPTIONS": f"{DEV},{PROD}", "GUARDRAIL_CLOUD": sim.url, "GUARDRAIL_CEILING": ceiling,
-            "GUARDRAIL_PART": part, "GUARDRAIL_STORE": str(folder / "guardrail.db"), **identity, **settings})
+            "GUARDRAIL_PART": part, "GUARDRAIL_STORE": str(folder / "guardrail.db"),
+            "GUARDRAIL_PROBE": "off", **identity, **settings})
         guardrail = app.build(found, store=open_store(), clock=clock, budget=lambda: Budget(1e9, 1e9))
         guardrail.engine.policy = policy_file.load(policy.encode(), "test policy")
         here = World(sim, guardrail, clock, open_store)

@@ -179,6 +179,13 @@ class TestWhatRaisesOne:
                 "Microsoft.Resources/tags/write",
             ),
             (
+                "PATCH",
+                f"{GROUP}/providers/Microsoft.Resources/tags/default",
+                {"operation": "Merge", "properties": {"tags": {"a": "b"}}},
+                GROUP,
+                "Microsoft.Resources/tags/write",
+            ),
+            (
                 "PUT",
                 f"{ACCOUNT}/providers/Microsoft.Insights/diagnosticSettings/d",
                 {"properties": {"workspaceId": "/w", "logs": []}},

@@ -18,7 +18,7 @@ from guardrail.ids import ResourceId, fold
 from guardrail.paths import parse
 from simulator import Exchange
 from tests.flow.world import World, type_of
-from tests.invariants import Trial, is_open
+from tests.invariants import Trial, is_open, is_probe
 from tests.oracle import Write, changed, is_trusted
 
 EVERY = timedelta(seconds=160)      # how old a document may be that a request brings: 60 s of sending, 100 s under way
@@ -35,6 +35,7 @@ class Account(Trial):
         self.lost, self.doubled, self.widened, self.broken = list[str](), list[str](), list[str](), list[str]()
         self.acknowledged = 0
         self.reads = 0
+        self.probes = 0             # tags on our own group
         self.needless = 0           # writes that moved nothing: mended meanwhile, or an answer was lost
         self.brought_back = 0       # a PUT without ETag overwrote what somebody had mended since our read (R20)
         self.written = Counter[str]()
@@ -130,6 +131,8 @@ class Account(Trial):
         self.broken += [f"invariant 12: {why}" for why in self.elsewhere(lines)]
         ours = [line for line in lines if line.actor == "guardrail" and line.method not in ("GET", "HEAD")
                 and "microsoft.resourcegraph" not in line.path.lower()]
+        self.probes += sum(map(is_probe, ours))
+        ours = [line for line in ours if not is_probe(line)]
         for line in ours:
             taken = "taken" if 0 < line.status < 400 else "no answer" if not line.status else "refused"
             self.written[f"{line.method} {taken}"] += 1

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from guardrail import app, logs
 from guardrail.arm import Budget
 from guardrail.ids import ResourceId, fold
-from guardrail.settings import read
+from guardrail.settings import LOCAL_GROUP, read
 from simulator import Simulator
 from tests.flow.harness import TYPES, narrowed
 from tests.flow.world import DEV, ENFORCE, PROD, World
@@ -82,6 +82,7 @@ async def standing(folder: Path, terms: Terms) -> AsyncIterator[tuple[World, Cre
             "GUARDRAIL_STORE": str(folder / "guardrail.db"), "GUARDRAIL_POLICY": str(folder / "policy.yaml"),
             "IDENTITY_ENDPOINT": f"{sim.url}/msi/token", "IDENTITY_HEADER": "guardrail"}
         stack.enter_context(environment(settings))
+        sim.seed(LOCAL_GROUP, {"location": "westeurope"})           # for the probe
         logs.configure("error", stack.enter_context(folder.joinpath("driver.log").open("w")))
         guardrail = narrowed(app.build(read(settings), store=store, clock=clock, budget=lambda: Budget(1e9, 1e9)))
         stack.push_async_callback(guardrail.close)
@@ -111,6 +112,7 @@ def report(night: Night) -> Report:
             name.partition(": ")[2]: count for name, count in crew.did.items() if name.startswith("not ack")})),
         table("faults", Counter(dict(sorted(faults.items(), key=lambda one: int(re.findall(r"\d+", one[0])[0]))))),
         table("our requests, as the simulator saw them", Counter({"GET": night.reads}) + night.written),
+        f"  {'PATCH of the tag on our own group':<44}{night.probes:>9}",
         f"  {'of them moved nothing':<44}{night.needless:>9}",
         f"  {'over a change or a life made since our read':<44}{night.brought_back:>9}",
         *listed("lost", night.lost), *listed("doubled", night.doubled), *listed("widened", night.widened),
