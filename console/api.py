@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from console import gate, views
+from console import event_path, gate, views
 from console.gate import Reasoned
 from guardrail import audit, ids, ocsf, people, refusals, switches, wishes
 from guardrail.authorize import Person
@@ -150,6 +150,11 @@ class Api:
                 "policy_hash": self.engine.policy.hash, "since": mode.since, "by": mode.by, "reason": mode.reason,
                 "decisions": mode.decisions, "writes": mode.writes, "decided": mode.decided, "probed": mode.probed,
                 "freezes": freezes, "pending": pending}
+
+    async def event_path(self, request: Request) -> Any:
+        engine = self.engine
+        known = [case for case in await views.cases(engine.store) if case.resource != HOME]
+        return await event_path.event_path(engine.store, engine.clock(), known, engine.subscriptions)
 
     async def audit(self, request: Request) -> Any:
         """The records of one resource, `?resource_id=`; without it the installation's own."""
@@ -330,6 +335,7 @@ def _acting(api: Api, act: Callable[..., Awaitable[Any]]) -> Callable[[Request, 
 READS: tuple[tuple[str, Callable[..., Awaitable[Any]]], ...] = (
     ("/findings", Api.findings), ("/approvals", Api.approvals), ("/actions", Api.actions), ("/actions/{id}", Api.action),
     ("/resources", Api.resources), ("/exemptions", Api.exemptions), ("/baselines", Api.baselines), ("/modes", Api.modes),
+    ("/event-path", Api.event_path),
     ("/audit", Api.audit), ("/audit/verify", Api.verify), ("/audit/export", Api.export),
 )
 CHANGES: tuple[tuple[str, str, type[Reasoned], Callable[..., Awaitable[Any]]], ...] = (

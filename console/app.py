@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import guardrail
 from console import views
 from console.api import Api
+from console.event_path import event_path
 from console.gate import Identify, body, problem, reading
 from guardrail import audit, logs
 from guardrail.authorize import Person
@@ -61,6 +63,7 @@ class Console:
     simulator: str = ""                             # its URL: every page carries a strip
     intake: Intake | None = None                    # embedded run: takes what the web hook gets
     people: Mapping[str, str] = field(default_factory=dict)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _chain: tuple[float, audit.Report] | None = None
 
     async def chain(self) -> audit.Report:
@@ -86,6 +89,7 @@ class Console:
                 "verified": sum(one["state"] == "verified" for one in actions),
                 "stuck": sum(bool(case.stuck) for case in known)},
             "sweep": {"at": sweep.at if sweep else None, "read": sweep.detail.get("read", 0) if sweep else 0},
+            "event_path": await event_path(self.store, self.clock(), known),
             "findings": findings, "actions": actions[:LAST],
             "chain": {"intact": chain.ok, "records": chain.records, "chains": chain.chains,
                       "newest_anchor": chain.newest_anchor, "broken": [str(one) for one in chain.broken]}}
@@ -115,7 +119,8 @@ def deployed(guardrail: Guardrail) -> Starlette:
     async def identify(request: Request) -> Person:
         return await verifier.person(request.headers.get("authorization", ""))
 
-    console = Console(engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", identify)
+    console = Console(engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", identify,
+                      clock=engine.clock)
     api = Api(engine, identify, settings.approvers, reads_azure=settings.part != "front", url=settings.url)
     return build(console, ("*",), api)
 

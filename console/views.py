@@ -45,9 +45,9 @@ class Entry:
     detail: Mapping[str, Any]
 
 
-async def timeline(store: Store, resource: ResourceId) -> list[Entry]:
-    """All records of a resource, in order. One that cannot be read is shown as such, for the chain says whether it counts."""
-    return [_entry(one.seq, one.hash, one.body) for one in await store.records(resource)]
+async def timeline(store: Store, resource: ResourceId, after: int = 0) -> list[Entry]:
+    """The records of a resource beyond `after`, in order. One that cannot be read is shown as such: the chain knows better."""
+    return [_entry(one.seq, one.hash, one.body) for one in await store.records(resource, after)]
 
 
 def _entry(seq: int, hash: str, body: bytes) -> Entry:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detectors import CONTROLS as CONTROLS
-from guardrail import events, ids, logs, own, policy, policy_file, probe
+from guardrail import events, home, ids, logs, own, policy, policy_file, probe
 from guardrail.errors import ConfigError, GuardrailError, Malformed, Retryable
 from guardrail.ids import ResourceId
 from guardrail.messages import TOLD
@@ -130,7 +130,8 @@ class Guardrail:
 
         cases = await tend(self.engine, probes=self.settings.probes)
         if self.letters is not None:
-            await self.letters.again(self.store, partial(self.intake, late=True))
+            taken = await self.letters.again(self.store, partial(self.intake, late=True))
+            await home.count(self.engine, "letters", taken)
         return cases
 
     async def _tell(self, cases: Sequence[Case]) -> None:

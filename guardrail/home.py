@@ -38,6 +38,16 @@ async def keep(engine: Engine, change: Callable[[Case], tuple[Case, Sequence[Rec
     raise Busy("the installation's own row keeps moving", after_s=15)
 
 
+async def count(engine: Engine, name: str, more: int) -> None:
+    """Adds to a number that is kept under `name` with the time of its last change: {"count", "last"}. Errors: as `keep`."""
+    def add(case: Case) -> tuple[Case, Sequence[Record]]:
+        known = _kept(case, name).get("count", 0)
+        return with_kept(case, **{name: {"count": known + more, "last": engine.clock().isoformat()}}), []
+
+    if more:
+        await keep(engine, add)
+
+
 def with_kept(case: Case, **values: Mapping[str, Any]) -> Case:
     """The case that keeps these values; an empty one is forgotten."""
     kept = {name: value for name, value in {**case.good, **values}.items() if value}

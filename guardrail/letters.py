@@ -34,14 +34,14 @@ class Letters:
     def __init__(self, account: Account, container: str, queues: str) -> None:
         self._account, self._container, self._queues = account, container, queues
 
-    async def again(self, store: Store, intake: Intake) -> None:
-        """Some of them; the next call goes on. Errors: StoreDown, also if the container is not there."""
-        if self._container:
-            await self._dead(store, intake)
+    async def again(self, store: Store, intake: Intake) -> int:
+        """How many blobs were taken in; the next call goes on. Errors: StoreDown, also if the container is not there."""
+        taken = await self._dead(store, intake) if self._container else 0
         if self._queues:
             await self._poisoned(store)
+        return taken
 
-    async def _dead(self, store: Store, intake: Intake) -> None:
+    async def _dead(self, store: Store, intake: Intake) -> int:
         from azure.core import MatchConditions
 
         from guardrail.stores.blobs import container_of
@@ -61,6 +61,7 @@ class Letters:
             content: bytes = await got.readall()
             return content
 
+        taken = 0
         for blob in await self._account.ask(found):
             name, etag, is_large = blob.name, blob.etag, blob.size > BLOB_BYTES
             try:
@@ -71,11 +72,13 @@ class Letters:
                         {"handled": "too large"}))
                     continue
                 await _take_in(raw, name, store, intake)
+                taken += 1
                 await self._account.ask(lambda: blobs.upload_blob(HANDLED + name, raw, overwrite=True))  # noqa: B023
                 await self._account.ask(lambda: blobs.delete_blob(
                     name, etag=etag, match_condition=MatchConditions.IfNotModified))  # noqa: B023
             except Refused:
                 continue        # another was faster, or it was written anew: next time
+        return taken
 
     async def _poisoned(self, store: Store) -> None:
         from azure.core.exceptions import ResourceNotFoundError

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from console.api import CHANGES, READS, Api
 from console.app import HEADERS, Console, build
 from console.gate import BODY_BYTES
-from guardrail import anchors, audit
+from guardrail import anchors, audit, home
 from guardrail.authorize import ROLES, VERBS, Person
 from guardrail.errors import StoreDown, Throttled
 from guardrail.ids import ResourceId
@@ -66,7 +67,7 @@ class Site:
         async def identify(request: Request) -> Person:
             return await verifier.person(request.headers.get("authorization", ""))
 
-        console = Console(engine.store, engine.ceiling, "test", identify)
+        console = Console(engine.store, engine.ceiling, "test", identify, clock=engine.clock)
         self.app: Starlette = build(console, ("*",), Api(engine, identify, GROUP, reads_azure, OWN))
 
     async def get(self, path: str, as_: str = APPROVER, method: str = "GET") -> Answer:
@@ -643,3 +644,79 @@ async def test_no_address_of_ours_takes_an_event(who: str, tmp_path: Path) -> No
 
 def test_every_route_of_a_change_names_a_verb() -> None:
     assert {verb for _, verb, _, _ in CHANGES} <= set(VERBS)
+
+
+# the event path
+
+PROBED = {"GUARDRAIL_PROBE": "on", "GUARDRAIL_GROUP": f"/subscriptions/{DEV}/resourceGroups/rg-guardrail"}
+
+
+async def path_of_events(one: Site) -> Mapping[str, Any]:
+    """As the API tells it; the page and its JSON say the same."""
+    now = int(one.here.clock().timestamp())
+    reader = token("oncall", "Reader", iat=now, nbf=now, exp=now + 3600)
+    told, same, page, status = [await one.get(path, reader) for path in ("/event-path", "/event-path.json", "/", "/index.json")]
+    assert (told.status, told.body) == (200, same.body)
+    found: Mapping[str, Any] = json.loads(told.body)
+    assert json.loads(status.body)["event_path"]["said"] == found["said"]
+    assert f"Event path: <b>{found['said']}</b>" in page.text
+    assert ("silence is not compliance" in page.text) == (found["state"] != "proven")
+    return found
+
+
+@pytest.mark.threat("A15")
+async def test_the_event_path_is_unproven_then_proven_then_broken_then_unproven(tmp_path: Path) -> None:
+    """A green word needs proof: none yet, a fresh one, none in time, and off."""
+    async with site(tmp_path, settings=PROBED) as one:
+        here = one.here
+        here.sim.clock = lambda: here.clock().timestamp()
+        here.sim.seed(PROBED["GUARDRAIL_GROUP"], {"location": "westeurope"})
+        first = await path_of_events(one)
+        assert (first["state"], first["probe"], first["events"]["last"]) == ("unproven", {"is_on": False, "history": []}, None)
+        assert [row["subscription"] for row in first["events"]["subscriptions"]] == [DEV, PROD]
+        here.write("PATCH", here.stands(STORAGE), {"tags": {"seen": "once"}})
+        await here.guardrail.sweep()
+        await here.forward(180)
+        proven = await path_of_events(one)
+        assert proven["said"] == "proven 2 min ago" and proven["hops"] == [] and "sweep" in proven
+        assert [row["event"] for row in proven["probe"]["history"]] == ["probe.sent", "probe.received"]
+        assert proven["probe"]["took_s"] == 0 and "signature" not in json.dumps(proven)
+        last = {row["subscription"]: row.get("last") for row in proven["events"]["subscriptions"]}
+        assert last[DEV] == proven["events"]["last"] == "2026-11-24T19:00:00Z" and last[PROD] is None
+        here.sim.events.disturb(match="tags/write", drop=1)
+        await here.forward(3600)
+        broken = await path_of_events(one)
+        assert (broken["said"], broken["hops"], broken["since"]) == ("broken: probe", ["probe"], proven["since"])
+        assert [row["event"] for row in broken["probe"]["history"]][-1] in ("path.broken", "probe.sent")
+        here.clock.forward(26 * 3600)
+        assert (await path_of_events(one))["probe"]["history"] == []
+        here.guardrail.settings = replace(here.guardrail.settings, probe=False)
+        await here.guardrail.tend()
+        assert (await path_of_events(one))["state"] == "unproven"
+
+
+async def test_a_path_that_nobody_watches_any_more_is_not_green(tmp_path: Path) -> None:
+    """Hands stand still: what was proven grows old by itself; a tag without an answer counts as lost."""
+    async with site(tmp_path, settings=PROBED) as one:
+        here = one.here
+        here.sim.clock = lambda: here.clock().timestamp()
+        here.sim.seed(PROBED["GUARDRAIL_GROUP"], {"location": "westeurope"})
+        await here.forward(120)
+        here.clock.forward(36 * 60)
+        assert (await path_of_events(one))["state"] == "unproven"
+        here.sim.events.disturb(match="tags/write", drop=1)
+        await here.guardrail.tend()
+        here.clock.forward(36 * 60)
+        assert (await path_of_events(one))["said"] == "broken: probe"
+
+
+@pytest.mark.threat("A15")
+async def test_changes_that_no_event_told_break_the_path_too(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        engine = one.here.guardrail.engine
+        await home.keep(engine, lambda case: (home.with_kept(case, events={"until": "", "broken": True}), []))
+        await home.count(engine, "letters", 3)
+        await home.count(engine, "letters", 0)
+        await home.count(engine, "letters", 2)
+        told = await path_of_events(one)
+        assert (told["said"], told["dead_letters"]) == ("broken: events", {"taken": 5, "last": "2026-11-24T19:00:00+00:00"})

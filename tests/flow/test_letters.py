@@ -23,7 +23,7 @@ from guardrail.stores import HOME
 from guardrail.stores.account import Account as Link
 from tests.azurite import Account, Azurite, Counting, Credential
 from tests.flow.harness import HTTPS, NOT_HTTPS, STORAGE, VAULT, event, laid, looked, stand, value, world
-from tests.flow.world import World
+from tests.flow.world import DEV, World
 
 pytestmark = pytest.mark.anyio
 
@@ -105,6 +105,26 @@ async def test_a_dead_letter_mends_what_its_event_would_have(tmp_path: Path, azu
         kept = await (await mail.blobs.download_blob(HANDLED + NAME.format("a"))).readall()
         assert json.loads(kept)[1] == cloud
         assert await rejected(here) == []
+        assert (await here.case(HOME)).good["letters"]["count"] == 1
+
+
+@pytest.mark.threat("A15")
+async def test_a_dead_letter_of_the_probe_proves_nothing(tmp_path: Path, azurite: Azurite) -> None:
+    """It did not come by the way that is to be proven."""
+    group = f"/subscriptions/{DEV}/resourceGroups/rg-guardrail"
+    settings = {"GUARDRAIL_PROBE": "on", "GUARDRAIL_GROUP": group}
+    async with world(tmp_path, settings=settings) as here, box(here, azurite) as mail:
+        here.sim.seed(group, {"location": "westeurope"})
+        here.sim.events.disturb(match="tags/write", drop=1)
+        await here.guardrail.tend()
+        raised = event(group, "Microsoft.Resources/tags/write", eventTime=here.clock().isoformat())
+        await mail.write(NAME.format("a"), [{**dead(group), **raised}])
+        await here.forward(60)
+        assert (await here.case(HOME)).good["letters"]["count"] == 1
+        told = await here.events_of(HOME)
+        assert told.count("probe.sent") == 1 and "probe.received" not in told
+        await here.guardrail.intake(json.dumps(raised))         # the very event, delivered
+        assert (await here.events_of(HOME)).count("probe.received") == 1
 
 
 @pytest.mark.threat("B2")
