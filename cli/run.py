@@ -226,7 +226,7 @@ class Embedded:
         engine = self.guardrail.engine
         console = Console(
             engine.store, engine.ceiling, f"{engine.policy.source} {engine.policy.hash[:8]}", identities.identify,
-            self.simulator.url, intake=self.guardrail.intake, people=identities.names())
+            self.simulator.url, intake=self.guardrail.intake, people=identities.names(), clock=self.clock)
         api = Api(engine, identities.identify, self.guardrail.settings.approvers, url=self.url)
         config = uvicorn.Config(build(console, api=api), log_level="critical", access_log=False, lifespan="off",
                                 server_header=False, timeout_graceful_shutdown=2)

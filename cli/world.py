@@ -14,6 +14,7 @@ from cli.output import Code, Ended
 from guardrail import ids
 from guardrail.errors import Malformed
 from guardrail.paths import fold
+from guardrail.settings import LOCAL_GROUP
 from recorded import Sample
 from simulator import Simulator
 
@@ -55,6 +56,7 @@ def renamed(good: Sample, id: ids.ResourceId) -> Sample:
 def seed(sim: Simulator, world: Iterable[Sample]) -> int:
     """Puts them into the simulator, mounted parts at URLs of their own; how many resources."""
     many = 0
+    sim.seed(LOCAL_GROUP, {"location": "westeurope"})       # ours: the probe's tag
     for one in world:
         type = BY_NAME.get(fold(ids.type_of(one.id)))
         if type is None:

@@ -6,13 +6,14 @@ import json
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def test_the_story_ends_as_told(tmp_path: Path, guardrail: Guardrail, monkeypatc
     rows = json.loads(guardrail("actions", "list", "-o", "json").out)
     assert sorted(row["state"] for row in rows) == ["held", "proposed", "quarantined", *["verified"] * 4]
     assert guardrail("audit", "verify").code == 0
+    with closing(sqlite3.connect(store)) as db:
+        told = [json.loads(body)["event"] for (body,) in db.execute("SELECT body FROM records")]
+    assert [told.count(name) for name in ("probe.sent", "probe.received", "own.changed", "path.broken")] == [1, 1, 0, 0]
     kept = {entry["id"]: entry["document"] for entry in json.loads(store.with_suffix(".world.json").read_bytes())}
     policy = kept[f"{PROD}Microsoft.CognitiveServices/accounts/aoai-chat-prod/raiPolicies/strict"]
     assert any(one.get("blocking") is False for one in policy["properties"]["contentFilters"] if one["name"] == "Jailbreak"), \
