@@ -17,7 +17,7 @@ from guardrail import switches
 
 group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="The switch: report, approve, or what the policy says.")
 NAMES = {"report": "REPORT-ONLY", "approve": "EVERYTHING ASKS", "policy": "POLICY"}
-WAIT_S, EACH_S = 60.0, 2.0      # for the first decision under a new switch
+WAIT_S, EACH_S = 90.0, 2.0      # for the first decision under a new switch
 
 
 @group.command("show", epilog=text("guardrail mode show", "guardrail mode show -o json"))
