@@ -95,12 +95,13 @@ def _table(controls: Sequence[Control], found: Needed, shown: Needed, lacking: M
         width = max((len(one) for one in actions), default=0)
         for action in actions:
             places = f"   in {', '.join(lacking[action])}" if lacking else ""
-            tell(f"  - {action.ljust(width)}   {_reason(reasons.get(action, []), part)}{places}")
+            tell(f"  - {action.ljust(width)}   {_reason(action, reasons.get(action, []), part)}{places}")
 
 
-def _reason(ids: Sequence[str], part: str) -> str:
+def _reason(action: str, ids: Sequence[str], part: str) -> str:
     if not ids:
-        return "needed by the probe" if part == "probe" else "needed by the sweep"
+        whose = "trusted_deployers, break_glass" if action == roles.WHO else "the sweep"
+        return f"needed by {'the probe' if part == 'probe' else whose}"
     rest = f" and {len(ids) - BY_NAMES} more" if len(ids) > BY_NAMES else ""
     return f"needed by {', '.join(ids[:BY_NAMES])}{rest}"
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from guardrail import asks, caps, plans, proof, roles, wishes
+from guardrail import asks, caps, confirmed, plans, proof, roles, wishes
 from guardrail.carry import carry, send
 from guardrail.dangling import dangling
 from guardrail.documents import Document
@@ -64,6 +64,7 @@ async def _once(engine: Engine, resource: ResourceId) -> None:
         await turn.commit(again_s=30)
         return
     document = _same_life(turn, type, document)
+    turn.confirmed = await confirmed.ask(turn)
     if plans.is_busy(type, document) and not _is_unsettled(turn):
         _report(turn, [one for one in _decisions(turn, controls, document) if one.mode == "report"], type,
                 controls, document)

@@ -16,7 +16,8 @@ from guardrail.paths import fold, parse, under
 from guardrail.plans import Step, route_of
 from guardrail.values import Control, ResourceType, Route
 
-SWEEPS = ("Microsoft.Authorization/permissions/read",)      # how the sweep learns what was taken away
+WHO = "Microsoft.Insights/eventtypes/values/read"               # who drifted something (guardrail.confirmed)
+SWEEPS = ("Microsoft.Authorization/permissions/read", WHO)      # how the sweep learns what was taken away
 
 Tier = Literal["plain", "reach", "forbidden"]
 

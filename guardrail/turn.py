@@ -121,6 +121,7 @@ class Turn:
         self.id = uuid.uuid4().hex              # who holds a lease
         self.is_known = bool(case.etag)         # it was looked at before
         self.by = "guardrail"                   # who stands in the records: us, or the person who decides
+        self.confirmed: frozenset[str] = frozenset()    # who drifted it, where Azure says so: guardrail.confirmed
         self.raised: set[tuple[str, str]] = set()
         self.refused: list[tuple[str, str]] = []
         self.blind: set[str] = set()            # controls that could not read what they look at: what they found stays
@@ -218,7 +219,7 @@ class Turn:
     def decide(self, finding: Finding, control: Control, document: Document) -> Decision:
         tags = document.get("tags")
         named = frozenset(fold_text(actor) for actor in self.case.actors if actor not in ("", "?"))
-        actors = policies.Actors(named, unknown=len(named) < len(self.case.actors))
+        actors = policies.Actors(named, self.confirmed, unknown=len(named) < len(self.case.actors))
         # what ends (an exemption, a freeze) ends by the store's clock where ours is far off it
         now = self.now - timedelta(seconds=self.engine.store.skew_s) if self.engine.is_skewed else self.now
         decided = policies.decide(finding, control, self.place, tags if isinstance(tags, Mapping) else {},

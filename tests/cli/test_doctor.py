@@ -214,7 +214,7 @@ DEFECTS: list[tuple[str, str, Callable[[Deployed], None], str]] = [
     ("identity", "failed", of("Microsoft.Web/sites", "front", "/tags", {}), "no app in the group is tagged"),
     ("identity", "failed", of("Microsoft.Web/sites", "hands", "/identity.type", "SystemAssigned, UserAssigned"), "hands"),
     ("role", "failed", of(DEFINITIONS, READER, ROLE, without(READ)), "lacks 1 of"),
-    ("role", "failed", lambda one: one.narrow(f"{SCOPE}/resourceGroups/rg-ai"), "lacks 47 of 47"),
+    ("role", "failed", lambda one: one.narrow(f"{SCOPE}/resourceGroups/rg-ai"), "lacks 48 of 48"),
     ("role", "warning", of(DEFINITIONS, READER, ROLE, lambda held: [*held, "Microsoft.Compute/disks/read"]), "no control"),
     ("report-only", "failed", lambda one: one.grant("hands", CONTRIBUTOR, SCOPE), "Contributor lets hands write"),
     ("report-only", "failed", lambda one: one.grant("hands", CONTRIBUTOR, f"{SCOPE}/resourceGroups/rg-ai"), "Contributor"),
@@ -484,6 +484,8 @@ def test_every_action_has_its_reason(guardrail: Guardrail) -> None:
     assert all("needed by " in line for line in lines)
     [sweep] = [line for line in lines if "needed by the sweep" in line]
     assert "permissions/read" in sweep
+    [log] = [line for line in lines if "needed by trusted_deployers" in line]
+    assert "eventtypes/values/read" in log
 
 
 def test_fewer_controls_need_less(guardrail: Guardrail, tmp_path: Path) -> None:
@@ -491,7 +493,7 @@ def test_fewer_controls_need_less(guardrail: Guardrail, tmp_path: Path) -> None:
     policy.write_text(EMPTY + 'controls: {disabled: ["keyvault-*", "diag-keyvault*", "ml-*"]}\n', "utf-8")
     small = json.loads(guardrail("role", "show", "--as", "json", "--policy", str(policy)).out)
     heard = json.loads(guardrail("filters", "show", "--as", "json", "--policy", str(policy)).out)
-    assert 0 < len(small["reader"]) < 47
+    assert 0 < len(small["reader"]) < 48
     assert "Microsoft.KeyVault/" not in heard["operations"]
 
 
