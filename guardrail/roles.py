@@ -138,7 +138,8 @@ def role(controls: Iterable[Control], types: Mapping[str, ResourceType], reach: 
          report_only: bool = False) -> tuple[str, ...]:
     """The actions of the custom role: sorted, without what is forbidden; what reaches only for opted-in types.
 
-    With what the sweep reads: its own permissions, and whatever stands above a child, to list it there.
+    With what the sweep reads (its own permissions, whatever stands above a child, to list it there), the activity log, and
+    what looks up where a restored value leads.
     """
     opted = {fold(name) for name in reach}
     wanted = set(SWEEPS)

@@ -1,4 +1,4 @@
-"""Each minute: what is due is looked at again, message or not, and the heads of all chains are anchored."""
+"""Each minute: what is due is looked at again, message or not; heads are anchored, forgeries and a wrong clock told of."""
 
 from __future__ import annotations
 

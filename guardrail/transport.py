@@ -214,7 +214,6 @@ _BUSY = {"AnotherOperationInProgress", "RetryableError", "RetryableErrorDueToAno
 _DENIED = {"ScopeLocked", "RequestDisallowedByPolicy", "DenyAssignmentAuthorizationFailed", "AuthorizationFailed",
            "LinkedAuthorizationFailed"}
 _IMMUTABLE = {"PropertyChangeNotAllowed", "PropertyUpdateNotAllowed", "ImmutableProperty"}
-_GONE = {"ResourceNotFound", "ResourceGroupNotFound", "ParentResourceNotFound", "SubscriptionNotFound", "NotFound"}
 
 
 def failed(answer: Answer, method: str) -> errors.GuardrailError:

@@ -28,7 +28,6 @@ def lies_below(here: World, subscription: str, *names: str) -> None:
 
 async def opened(here: World, subscription: str = DEV) -> ResourceId:
     id = here.stands(STORAGE, subscription=subscription)
-    await here.guardrail.intake(b"[]")
     here.write("PATCH", id, {})
     await here.settle()
     here.clock.forward(60)
@@ -56,7 +55,6 @@ async def test_a_graph_that_does_not_answer_leaves_what_was_known(tmp_path: Path
     async with world(tmp_path, BY_GROUP) as here:
         lies_below(here, DEV, "sandbox")
         await here.guardrail.sweep()
-        here.sim.faults.revoke("Microsoft.Resources/subscriptions/read")
         here.sim.faults.answer("POST /providers/Microsoft.ResourceGraph/*", 400, "BadRequest")
         await here.guardrail.sweep()
         here.sim.faults.clear()
