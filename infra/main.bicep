@@ -128,6 +128,35 @@ module net 'modules/network.bicep' = {
   }
 }
 
+module vault 'modules/vault.bicep' = {
+  name: 'vault'
+  scope: audit
+  params: {
+    name: 'kv-guardrail-${token}'
+    location: location
+    tags: tags
+    token: token
+    isPrivate: (network == 'private')
+    appsSubnetId: net.outputs.appsSubnetId
+    workspaceId: monitor.outputs.workspaceId
+  }
+}
+
+// Beside its network, as that of each account: what stays when this group goes may not hold on to a subnet
+module vaultEndpoint 'modules/endpoint.bicep' = if (network == 'private') {
+  name: 'endpoint-vault'
+  scope: group
+  params: {
+    name: 'pep-kv-guardrail-${token}'
+    location: location
+    tags: tags
+    targetId: vault.outputs.id
+    groupId: 'vault'
+    subnetId: net.outputs.endpointsSubnetId
+    zoneId: net.outputs.zoneIds.vault
+  }
+}
+
 module storage 'modules/storage.bicep' = {
   name: 'storage'
   scope: group
@@ -137,27 +166,13 @@ module storage 'modules/storage.bicep' = {
     token: token
     auditGroup: audit.name
     sku: storageSku
+    encryption: vault.outputs.encryption
     workspaceId: monitor.outputs.workspaceId
     isPrivate: (network == 'private')
     appsSubnetId: net.outputs.appsSubnetId
     endpointsSubnetId: net.outputs.endpointsSubnetId
     zoneIds: net.outputs.zoneIds
     immutableDays: anchorDays
-  }
-}
-
-module vault 'modules/vault.bicep' = {
-  name: 'vault'
-  scope: group
-  params: {
-    name: 'kv-guardrail-${token}'
-    location: location
-    tags: tags
-    isPrivate: (network == 'private')
-    appsSubnetId: net.outputs.appsSubnetId
-    endpointsSubnetId: net.outputs.endpointsSubnetId
-    zoneIds: net.outputs.zoneIds
-    workspaceId: monitor.outputs.workspaceId
   }
 }
 

@@ -205,7 +205,7 @@ class Template:
                 return getattr(self, f"_{kind}")(node[kind], node, local)
         if "loop_type" in node or set(node) == {"condition", "config"}:
             return self._unrolled(node, self.of, local)
-        return {key.strip("'").removeprefix(MARK): self.of(value, local) for key, value in node.items()}
+        return {self._text(key.strip("'").removeprefix(MARK), local): self.of(value, local) for key, value in node.items()}
 
     def _text(self, text: str, local: Mapping[str, Any]) -> str:
         values = [self.of(expression(marked(inner)), local) for inner in re.findall(r"\$\{([^}]*)\}", text)]

@@ -45,6 +45,7 @@ NARROW = {
     "12338af0-0e69-4776-bea7-57ae8d297424": "Key Vault Crypto User",
     "21090545-7ca7-4776-b22c-e363652d74d2": "Key Vault Reader",
     "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+    "e147488a-f6f5-4113-8e2d-b22465e65bf6": "Key Vault Crypto Service Encryption User",
     "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
 }
 

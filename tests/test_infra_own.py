@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -82,16 +82,6 @@ def test_the_pages_name_every_filter_setting_and_output() -> None:
     assert told - known <= {"GUARDRAIL_DEPLOY"}, "a name that nothing takes"
 
 
-# (control, beginning of the resource's name): why the template does not do what the control wants. One without use fails
-EXCUSED: Mapping[tuple[str, str], str] = {
-    ("storage-public-network-access", "stgrrecords"):
-        "Event Grid has no private way into a queue: it comes to the public endpoint as a trusted service. Nobody else does: "
-        "the firewall denies by default and holds no rule",
-    ("storage-cmk", "stgr"):
-        "a key of the customer's could be taken away, and the record with it; the records hold no secrets",
-}
-
-
 def document(one: Resource, every: tuple[Resource, ...]) -> Document:
     """As ARM would answer for it: with its diagnostic settings and those of its blob service mounted."""
     type = next(type for type in TYPES if type.name == one.type)
@@ -118,16 +108,13 @@ def found_by_our_controls(name: str) -> Iterator[tuple[str, str, Drift]]:
 
 @pytest.mark.parametrize("name", [name for name in ALL if infra.DEPLOYMENTS[name].get("network") != "service"])
 def test_our_own_controls_find_nothing_in_our_own_template(name: str) -> None:
-    found = list(found_by_our_controls(name))
-    excused = [(control, start) for control, start in EXCUSED]
-    assert [row for row in found if not any(row[0] == control and row[1].startswith(start) for control, start in excused)] == []
-    assert {one for one in excused for row in found if row[0] == one[0] and row[1].startswith(one[1])} == set(excused)
+    assert list(found_by_our_controls(name)) == []
 
 
 def test_the_cheap_network_is_found_by_our_own_controls() -> None:
     """With service endpoints the public endpoints stay, behind a firewall: the page on costs says so."""
     found = {control for control, _, _ in found_by_our_controls("enforcing, cheap, with chats")}
-    assert found == {"storage-public-network-access", "keyvault-public-network-access", "storage-cmk"}
+    assert found == {"storage-public-network-access", "keyvault-public-network-access"}
 
 
 def test_a_bad_template_would_be_found() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from guardrail import roles
 from tests import infra
-from tests.infra import ALL, DEFINITIONS, FRONT, GRANTS, HANDS, NARROW, grants
+from tests.infra import ACCOUNTS, ALL, DEFINITIONS, FRONT, GRANTS, HANDS, NARROW, grants
 
 
 @pytest.mark.threat("F8", "I7")
@@ -91,17 +91,20 @@ def test_front_cannot_write_anchors_and_the_topic_only_what_it_delivers(name: st
 
 @pytest.mark.parametrize("name", ALL)
 def test_each_signs_with_its_own_key_only(name: str) -> None:
-    found = {(role, scope.rsplit("/", 1)[1], FRONT in who) for role, scope, who in grants(name) if "/keys/" in scope}
+    found = {(role, scope.rsplit("/", 1)[1], FRONT in who) for role, scope, who in grants(name)
+             if scope.endswith(("front-key", "hands-key"))}
     assert found == {("Key Vault Crypto User", "front-key", True), ("Key Vault Crypto User", "hands-key", False),
                      ("Key Vault Reader", "hands-key", True), ("Key Vault Reader", "front-key", False)}
 
 
 @pytest.mark.threat("F2")
 @pytest.mark.parametrize("name", ALL)
-def test_no_identity_that_somebody_could_assign(name: str) -> None:
-    made = [one for one in infra.deployed(name) if not one.existing]
-    assert [one.type for one in made if "userAssignedIdentities" in one.type] == []
-    identities = {one.type: one.body["identity"] for one in made if "identity" in one.body}
-    assert set(identities) >= {"Microsoft.Web/sites"}
-    assert all(identity == {"type": "SystemAssigned"} for identity in identities.values())
+def test_no_identity_that_somebody_could_assign_has_power(name: str) -> None:
+    """The one there is unwraps with one key what only its accounts hold; the apps and the topic have none but their own."""
+    identities = {one.name: one.body["identity"] for one in infra.deployed(name) if not one.existing and "identity" in one.body}
+    assert {who for who, identity in identities.items() if identity != {"type": "SystemAssigned"}} == {
+        one.name for one in infra.made(ACCOUNTS, name)}
+    (assignable,) = infra.made("Microsoft.ManagedIdentity/userAssignedIdentities", name)
+    assert [(role, scope.rsplit("/", 1)[1]) for role, scope, _ in grants(name, assignable.name)] == [
+        ("Key Vault Crypto Service Encryption User", "storage-key")]
     assert {one.body["properties"]["principalType"] for one in infra.made(GRANTS, name)} == {"ServicePrincipal"}

@@ -28,7 +28,7 @@ def test_no_account_takes_a_key_or_a_stranger(name: str) -> None:
         assert one["networkAcls"]["ipRules"] == []
         assert one["networkAcls"]["bypass"] == ("AzureServices" if who == "stgrrecord" else "None")
         assert bool(one["networkAcls"]["virtualNetworkRules"]) != is_private
-        assert one["publicNetworkAccess"] == ("Disabled" if is_private and who != "stgrrecord" else "Enabled")
+        assert one["publicNetworkAccess"] == ("Disabled" if is_private else "Enabled")
 
 
 @pytest.mark.threat("C3")
@@ -67,12 +67,30 @@ def test_nothing_in_infra_is_or_reads_a_secret() -> None:
     assert workspace.body["properties"]["features"]["disableLocalAuth"] is True
 
 
-def test_the_vault_keeps_what_is_deleted_and_its_keys_only_sign() -> None:
+def test_the_vault_keeps_what_is_deleted_and_its_keys_do_one_thing_each() -> None:
     (vault,) = infra.made("Microsoft.KeyVault/vaults")
     assert vault.body["properties"]["enablePurgeProtection"] is vault.body["properties"]["enableRbacAuthorization"] is True
-    keys = infra.made("Microsoft.KeyVault/vaults/keys")
-    assert {one.name.rsplit("/", 1)[1] for one in keys} == {"front-key", "hands-key"}
-    assert all(one.body["properties"] == {"kty": "EC", "curveName": "P-256", "keyOps": ["sign", "verify"]} for one in keys)
+    keys = {one.name.rsplit("/", 1)[1]: one.body["properties"] for one in infra.made("Microsoft.KeyVault/vaults/keys")}
+    assert set(keys) == {"front-key", "hands-key", "storage-key"}
+    assert keys["front-key"] == keys["hands-key"] == {"kty": "EC", "curveName": "P-256", "keyOps": ["sign", "verify"]}
+    assert keys["storage-key"]["keyOps"] == ["wrapKey", "unwrapKey"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_stays_stands_on_nothing_that_goes(name: str) -> None:
+    """The anchors, the key that reads them and its identity share the group that is kept; no endpoint there holds a subnet."""
+    (anchors,) = [one for one in infra.made(ACCOUNTS, name) if one.name.startswith("stgranchor")]
+    kept = anchors.id.partition("/providers/")[0]
+    (vault,) = infra.made("Microsoft.KeyVault/vaults", name)
+    (identity,) = infra.made("Microsoft.ManagedIdentity/userAssignedIdentities", name)
+    assert vault.id.startswith(f"{kept}/")
+    assert identity.id.startswith(f"{kept}/")
+    assert [one.id for one in infra.made("Microsoft.Network/privateEndpoints", name) if one.id.startswith(f"{kept}/")] == []
+    for account in infra.made(ACCOUNTS, name):
+        used = account.body["properties"]["encryption"]
+        assert used["keySource"] == "Microsoft.Keyvault"
+        assert used["identity"]["userAssignedIdentity"] == identity.id
+        assert set(account.body["identity"]["userAssignedIdentities"]) == {identity.id}
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -6,7 +6,7 @@ param tags object = {}
 @description('What lets it in: a subnet with a service endpoint. Empty: private endpoints alone, and no public endpoint.')
 param subnetId string = ''
 
-@description('True where Event Grid delivers: it comes to the public endpoint, as a trusted service, by its identity; nobody else does.')
+@description('True where Event Grid delivers: a trusted service, by its identity, let in even where the public endpoint is off.')
 param letsEventGridIn bool = false
 
 @description('Locally or zone redundant, or copied to the paired region.')
@@ -23,6 +23,9 @@ param immutableDays int = 365
 @description('Containers whose blobs are deleted after 30 days.')
 param shortLived array = []
 
+@description('Of the key that it is encrypted with: vaultUri, keyName, and the identityId that may use it.')
+param encryption object
+
 param workspaceId string
 
 @description('True: nobody deletes the account while the lock is there.')
@@ -37,6 +40,12 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   sku: {
     name: sku
   }
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: {
+      '${encryption.identityId}': {}
+    }
+  }
   properties: {
     accessTier: 'Hot'
     allowBlobPublicAccess: false
@@ -45,7 +54,7 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
-    publicNetworkAccess: (empty(subnetId) && (!letsEventGridIn)) ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: empty(subnetId) ? 'Disabled' : 'Enabled'
     networkAcls: {
       bypass: letsEventGridIn ? 'AzureServices' : 'None'
       defaultAction: 'Deny'
@@ -58,7 +67,14 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
       ]
     }
     encryption: {
-      keySource: 'Microsoft.Storage'
+      keySource: 'Microsoft.Keyvault'
+      identity: {
+        userAssignedIdentity: encryption.identityId
+      }
+      keyvaultproperties: {
+        keyvaulturi: encryption.vaultUri
+        keyname: encryption.keyName
+      }
       requireInfrastructureEncryption: true
       services: {
         blob: {

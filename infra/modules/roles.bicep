@@ -161,6 +161,11 @@ var keyGrants = [
     role: vaultReader
   }
 ]
+var secretGrants = [for item in channels: {
+  secret: 'guardrail-${item}'
+  principalId: handsPrincipalId
+  role: secretsUser
+}]
 var logWriters = [
   frontPrincipalId
   handsPrincipalId
@@ -252,33 +257,15 @@ module onAnchors 'containers.bicep' = {
   }
 }
 
-resource keys 'Microsoft.KeyVault/vaults/keys@2026-02-01' existing = [for item in keyGrants: {
-  name: '${vault}/${item.key}'
-}]
-
-resource onKeys 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (item, i) in keyGrants: {
-  name: guid(keys[i].id, item.principalId, item.role)
-  scope: keys[i]
-  properties: {
-    principalId: item.principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', item.role)
+module onVault 'vaultroles.bicep' = {
+  name: 'roles-vault'
+  scope: resourceGroup(auditGroup)
+  params: {
+    vault: vault
+    keys: keyGrants
+    secrets: secretGrants
   }
-}]
-
-resource secrets 'Microsoft.KeyVault/vaults/secrets@2026-02-01' existing = [for item in channels: {
-  name: '${vault}/guardrail-${item}'
-}]
-
-resource onSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (item, i) in channels: {
-  name: guid(secrets[i].id, handsPrincipalId, secretsUser)
-  scope: secrets[i]
-  properties: {
-    principalId: handsPrincipalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', secretsUser)
-  }
-}]
+}
 
 resource component 'Microsoft.Insights/components@2020-02-02' existing = {
   name: insights

@@ -8,6 +8,7 @@ param token string
 param auditGroup string
 
 param sku string
+param encryption object
 param workspaceId string
 param isPrivate bool
 param appsSubnetId string
@@ -73,6 +74,7 @@ module frontHost 'account.bicep' = {
     location: location
     tags: tags
     sku: sku
+    encryption: encryption
     subnetId: subnetId
     workspaceId: workspaceId
     containers: [
@@ -88,6 +90,7 @@ module handsHost 'account.bicep' = {
     location: location
     tags: tags
     sku: sku
+    encryption: encryption
     subnetId: subnetId
     workspaceId: workspaceId
     containers: [
@@ -103,6 +106,7 @@ module records 'account.bicep' = {
     location: location
     tags: tags
     sku: sku
+    encryption: encryption
     subnetId: subnetId
     workspaceId: workspaceId
     letsEventGridIn: true
@@ -135,6 +139,7 @@ module anchors 'account.bicep' = {
     location: location
     tags: tags
     sku: sku
+    encryption: encryption
     subnetId: subnetId
     workspaceId: workspaceId
     isLocked: true

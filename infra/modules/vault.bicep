@@ -1,13 +1,16 @@
-// The vault: two keys that never leave it, with which each app signs what the other verifies, and the addresses of chats.
+// The vault: keys that never leave it. Two sign, each app's own, what the other verifies; one encrypts what we store, and the
+// identity here is how storage comes to it. Beside the anchors, since it must outlive the apps: without it nobody reads or verifies.
 param name string
 param location string
 param tags object = {}
+param token string
 param isPrivate bool
 param appsSubnetId string
-param endpointsSubnetId string
-param zoneIds object
 param workspaceId string
 
+// The documentation's built-in role: wraps and unwraps with one key
+var encryptionUser = 'e147488a-f6f5-4113-8e2d-b22465e65bf6'
+var url = 'https://${name}${environment().suffixes.keyvaultDns}'
 var keyNames = [
   'front-key'
   'hands-key'
@@ -32,7 +35,7 @@ resource vault 'Microsoft.KeyVault/vaults@2026-02-01' = {
     enabledForTemplateDeployment: false
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
     networkAcls: {
-      bypass: 'None'
+      bypass: 'AzureServices' // storage unwraps its keys from networks of its own
       defaultAction: 'Deny'
       ipRules: []
       virtualNetworkRules: isPrivate ? [] : [
@@ -60,6 +63,50 @@ resource keys 'Microsoft.KeyVault/vaults/keys@2026-02-01' = [for item in keyName
   }
 }]
 
+resource storageKey 'Microsoft.KeyVault/vaults/keys@2026-02-01' = {
+  // checkov:skip=CKV_AZURE_112: a hardware one costs a premium vault; parameters could ask for both
+  // checkov:skip=CKV_AZURE_40: what an expired key encrypted could not be read; it is rotated instead
+  parent: vault
+  name: 'storage-key'
+  tags: tags
+  properties: {
+    kty: 'RSA'
+    keySize: 3072
+    keyOps: [
+      'wrapKey'
+      'unwrapKey'
+    ]
+    rotationPolicy: {
+      lifetimeActions: [
+        {
+          trigger: {
+            timeAfterCreate: 'P1Y'
+          }
+          action: {
+            type: 'rotate'
+          }
+        }
+      ]
+    }
+  }
+}
+
+resource storageIdentity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
+  name: 'id-guardrail-storage-${token}'
+  location: location
+  tags: tags
+}
+
+resource onStorageKey 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(storageKey.id, storageIdentity.id, encryptionUser)
+  scope: storageKey
+  properties: {
+    principalId: storageIdentity.properties.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', encryptionUser)
+  }
+}
+
 resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'guardrail-logs'
   scope: vault
@@ -74,18 +121,13 @@ resource logs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   }
 }
 
-module endpoint 'endpoint.bicep' = if (isPrivate) {
-  name: 'endpoint-${name}'
-  params: {
-    name: 'pep-${name}'
-    location: location
-    tags: tags
-    targetId: vault.id
-    groupId: 'vault'
-    subnetId: endpointsSubnetId
-    zoneId: zoneIds.vault
-  }
-}
-
+output id string = vault.id
 output name string = vault.name
-output url string = 'https://${name}${environment().suffixes.keyvaultDns}'
+output url string = url
+
+@description('With what accounts encrypt: no version, so that they follow the rotation.')
+output encryption object = {
+  vaultUri: url
+  keyName: storageKey.name
+  identityId: storageIdentity.id
+}
