@@ -250,12 +250,12 @@ class Template:
         found = id or self.scope.split("/")[2]
         return {"id": f"/subscriptions/{found}", "subscriptionId": found, "tenantId": TENANT}
 
-    def _group(self, *names: str) -> Mapping[str, str]:
-        if not names:
+    def _group(self, name: str = "", subscription: str = "") -> Mapping[str, str]:
+        """pycep gives the group first, whatever stands first in the file."""
+        if not name:
             assert "/resourceGroups/" in self.scope, f"{self.file.name} stands at no resource group"
             return {"id": self.scope, "name": self.scope.rsplit("/", 1)[1], "location": "here"}
-        subscription = names[0] if len(names) == 2 else self._subscription()["subscriptionId"]
-        return {"id": f"/subscriptions/{subscription}/resourceGroups/{names[-1]}", "name": names[-1]}
+        return {"id": f"{self._subscription(subscription)['id']}/resourceGroups/{name}", "name": name}
 
     def _resource_id(self, *parts: str) -> str:
         group = "" if "/" in parts[0] else parts[0]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from guardrail.documents import Document
+from guardrail.ids import ResourceId
+from remediators import TYPES
 from tests.bicep import SUBSCRIPTION, Resource, Template
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,3 +103,23 @@ def grants(name: str = "as it comes", to: str = "") -> Iterator[tuple[str, str, 
         role = one.body["properties"]["roleDefinitionId"]
         if to in one.body["properties"]["principalId"]:
             yield NARROW.get(role.rsplit("/", 1)[1], role), one.scope, one.body["properties"]["principalId"]
+
+
+def document(one: Resource, every: tuple[Resource, ...]) -> Document:
+    """As ARM would answer for it: with its diagnostic settings and those of its blob service mounted."""
+    type = next(type for type in TYPES if type.name == one.type)
+    parts = {route.path.split("[")[0] for route in type.routes if route.path.startswith("+")}
+    body = json.loads(json.dumps({**one.body, "id": one.id, "name": one.name, "type": one.type}))
+    for part, at in (("+diagnosticSettings", one.id), ("+blobDiagnosticSettings", f"{one.id}/blobServices/default")):
+        if part in parts:
+            body[part] = [{"name": other.name, "properties": other.body["properties"]} for other in every
+                          if other.type == "Microsoft.Insights/diagnosticSettings" and other.scope == at]
+    if one.type == GRANTS:
+        body["properties"]["scope"] = one.scope
+    return Document(ResourceId(one.id), one.type, body, parts=frozenset(parts))
+
+
+def documents(name: str = "as it comes") -> list[Document]:
+    """Of each resource of a type that controls judge."""
+    judged = {type.name for type in TYPES}
+    return [document(one, deployed(name)) for one in deployed(name) if one.type in judged and not one.existing]

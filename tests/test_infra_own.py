@@ -12,14 +12,12 @@ import pytest
 import tools.infra
 from detectors import CONTROLS
 from guardrail import authorize, roles, settings
-from guardrail.documents import Document
-from guardrail.ids import ResourceId
 from guardrail.paths import fold
 from guardrail.values import Drift
 from remediators import TYPES
 from tests import facts, infra
-from tests.bicep import Resource, Runtime
-from tests.infra import ACCOUNTS, ALL, GRANTS
+from tests.bicep import Runtime
+from tests.infra import ACCOUNTS, ALL
 
 
 @pytest.mark.parametrize("file", list(tools.infra.files()))
@@ -82,28 +80,13 @@ def test_the_pages_name_every_filter_setting_and_output() -> None:
     assert told - known <= {"GUARDRAIL_DEPLOY"}, "a name that nothing takes"
 
 
-def document(one: Resource, every: tuple[Resource, ...]) -> Document:
-    """As ARM would answer for it: with its diagnostic settings and those of its blob service mounted."""
-    type = next(type for type in TYPES if type.name == one.type)
-    parts = {route.path.split("[")[0] for route in type.routes if route.path.startswith("+")}
-    body = json.loads(json.dumps({**one.body, "id": one.id, "name": one.name, "type": one.type}))
-    for part, at in (("+diagnosticSettings", one.id), ("+blobDiagnosticSettings", f"{one.id}/blobServices/default")):
-        if part in parts:
-            body[part] = [{"name": other.name, "properties": other.body["properties"]} for other in every
-                          if other.type == "Microsoft.Insights/diagnosticSettings" and other.scope == at]
-    if one.type == GRANTS:
-        body["properties"]["scope"] = one.scope
-    return Document(ResourceId(one.id), one.type, body, parts=frozenset(parts))
-
-
 def found_by_our_controls(name: str) -> Iterator[tuple[str, str, Drift]]:
-    every = infra.deployed(name)
-    for one in every:
+    for one in infra.documents(name):
         for control in CONTROLS:
-            if control.on == one.type and not one.existing:
-                node = document(one, every).node()
-                yield from ((control.id, one.name, drift) for drift in control.check(node, control.parameters))
-                assert node.troubles == {}, f"{control.id} cannot read {one.name}"
+            if control.on == one.type:
+                node = one.node()
+                yield from ((control.id, str(one.id), drift) for drift in control.check(node, control.parameters))
+                assert node.troubles == {}, f"{control.id} cannot read {one.id}"
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if infra.DEPLOYMENTS[name].get("network") != "service"])
@@ -123,7 +106,7 @@ def test_a_bad_template_would_be_found() -> None:
     account = next(one for one in every if one.type == ACCOUNTS)
     bad = replace(account, body={**account.body, "properties": {**account.body["properties"], "allowSharedKeyAccess": True}})
     found = {control.id for control in CONTROLS if control.on == ACCOUNTS
-             for _ in control.check(document(bad, every).node(), control.parameters)}
+             for _ in control.check(infra.document(bad, every).node(), control.parameters)}
     assert {"storage-shared-key-access"} <= found
 
 

@@ -24,7 +24,7 @@ from guardrail import names
 from guardrail.paths import ABSENT
 from guardrail.values import Control
 from recorded import Sample
-from tests import test_ocsf
+from tests import infra, test_ocsf
 from tests.cli.conftest import Guardrail
 
 ROOT = Path(__file__).parent.parent.parent
@@ -316,3 +316,14 @@ def test_it_starts_without_azure_and_without_a_server() -> None:
     done = subprocess.run([sys.executable, "-c", code], input=raw, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)[0]["control"] == "storage-public-network-access"
+
+
+@pytest.mark.parametrize("name", [name for name in infra.ALL if infra.DEPLOYMENTS[name].get("network") != "service"])
+def test_our_own_template_is_clean(guardrail: Guardrail, tmp_path: Path, name: str) -> None:
+    """As a person would ask: the documents in a folder, with the policy that is shipped."""
+    found = infra.documents(name)
+    for at, one in enumerate(found):
+        (tmp_path / f"{at}.json").write_bytes(msgspec.json.encode(one.body))
+    answer = guardrail("scan", str(tmp_path))
+    assert answer.code == 0, answer.err
+    assert f"{len(found)} resources" in answer.err
