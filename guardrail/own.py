@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from guardrail import home, ids
+from guardrail import home, ids, roles
 from guardrail.ids import ResourceId, url_path
 from guardrail.paths import fold
 from guardrail.turn import Engine
@@ -18,7 +18,6 @@ KEPT = "strangers"      # the name under which the installation keeps who was to
 SCOPE_VERSION = "2022-04-01"                    # of roleAssignments
 READER = "acdd72a7-3385-48ef-bd42-f606fba81ae7"         # */read and no data: may see us, and reach nothing
 STRANGERS = 200         # kept at most
-PROBE = "microsoft.resources/tags/write"        # a tag on the group itself is the probe's, and gives nobody anything
 
 
 def is_ours(engine: Engine, resource: ResourceId) -> bool:
@@ -27,9 +26,9 @@ def is_ours(engine: Engine, resource: ResourceId) -> bool:
 
 
 def is_probe(engine: Engine, change: Change) -> bool:
-    """Whether it is a tag on our group. Which of the two is the subject was not verified: see docs/untested.md."""
+    """Whether it is a tag on our group, which gives nobody anything. Its subject may be either of two: docs/untested.md."""
     above = ids.fold(change.resource).removesuffix("/providers/microsoft.resources/tags/default")
-    return fold(change.operation) == PROBE and above == ids.fold(engine.group)
+    return fold(change.operation) == fold(roles.PROBE[0]) and above == ids.fold(engine.group)
 
 
 async def changed(engine: Engine, change: Change) -> None:

@@ -190,7 +190,7 @@ async def _failed(engine: Engine, error: Retryable | Final) -> None:
         soon = {"due": engine.clock() + max(AGAIN, timedelta(seconds=error.after_s))}
 
     def change(case: Case) -> tuple[Case, list[Record]]:
-        before, action = of(case), roles.PROBE[1]
+        before, action = of(case), roles.PROBE[0]
         is_news = is_denied and not (before and before.is_denied)
         lost = home.record(engine, "permission.lost", scope=engine.group, actions=[action], missing=1, why=str(error))
         return _noted(case, why=str(error), is_denied=is_denied, **soon), [lost] if is_news else []

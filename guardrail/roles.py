@@ -32,7 +32,7 @@ _FORBIDDEN = re.compile(
     r"|microsoft\.managedidentity/userassignedidentities/.*write$|.*/listkeys/action$|.*\*.*")
 
 # The one write of a report-only installation: a tag on its own resource group (catalogue of Microsoft.Resources)
-PROBE = ("Microsoft.Resources/tags/read", "Microsoft.Resources/tags/write")
+PROBE = ("Microsoft.Resources/tags/write",)
 # What Event Grid sends us of a subscription: all nine, for what failed or was cancelled may have been done in part
 EVENT_TYPES = tuple(f"Microsoft.Resources.Resource{what}{end}" for what in ("Write", "Delete", "Action")
                     for end in ("Success", "Failure", "Cancel"))

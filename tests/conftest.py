@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests.azurite import azurite as azurite
+from tests.called import Called
 from tests.threats import is_row
 
 # No deadline: machines are shared. A failing example prints the line that repeats it.
@@ -28,6 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Called(config), "called")
     if config.getoption("--suites") and not hasattr(config, "workerinput"):
         config.option.console_output_style = "classic"
         config.pluginmanager.register(Suites(config), "suites")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from guardrail.paths import get, parse
 from guardrail.values import Control, Look
 from tests.flow.harness import stand
 from tests.flow.test_people import APPROVER, GROUP, ONCALL
-from tests.flow.world import DEV, ENFORCE, world
+from tests.flow.world import DEV, ENFORCE, PROD, world
 
 pytestmark = pytest.mark.anyio
 
@@ -91,3 +94,30 @@ async def test_a_deleted_account_is_told_once_and_never_written(tmp_path: Path) 
         await here.guardrail.store.send(Look(id, "person"))
         await here.forward(70, step=35)
         assert control.id not in {name for name, _ in (await here.case(id)).findings}
+
+
+ELSEWHERE = re.compile(r"/subscriptions/[^\"]*/storageAccounts/stelsewhere")
+DELETING = ("ml-datastore-target", "ml-marketplace-subscription", "ml-outbound-rule-allow-list", "search-shared-private-link")
+
+
+@pytest.mark.threat("R25")
+@pytest.mark.parametrize("control", DELETING)
+async def test_an_undo_puts_back_what_a_fix_deleted(control: str, tmp_path: Path) -> None:
+    sample = recorded.drifted(next(one for one in CONTROLS if one.id == control))
+    async with world(tmp_path, POLICY) as here:
+        # what the undo leads to is there, else it is held
+        there = here.stands("Microsoft.Storage/storageAccounts", subscription=PROD)
+        body = json.loads(ELSEWHERE.sub(str(there), json.dumps(sample.body)))
+        id, engine = stand(here, replace(sample, body=body)), here.guardrail.engine
+        await here.guardrail.store.send(Look(id, "person"))
+        await here.forward(70, step=35)
+        for who in (APPROVER, ONCALL):      # some ask, and nobody knows who did it: two decide
+            if (waiting := (await here.case(id)).asked) is not None:
+                await people.approve(engine, id, waiting.id, waiting.plan.hash, who, "seen")
+        await here.forward(120, step=30)
+        (gone,) = [line.path for line in here.ours if line.method == "DELETE"]
+        assert here.sim.world.get(gone) is None
+        (done,) = [one["detail"]["action_id"] for one in await here.records(id) if one["event"] == "action.verified"]
+        await people.undo(engine, id, done, ONCALL, "it was wanted")
+        await here.forward(120, step=30)
+        assert here.sim.world.get(gone) is not None

@@ -121,6 +121,16 @@ async def test_what_leads_nowhere_is_held_and_comes_back_with_its_target(how: st
 
 
 @pytest.mark.threat("A12")
+@pytest.mark.parametrize(("id", "stands"), [
+    (f"/subscriptions/{DEV}", True), (f"/subscriptions/{PROD[:-1]}9", False),
+    (f"/subscriptions/{DEV}/resourceGroups/rg-log", True), (f"/subscriptions/{DEV}/resourceGroups/rg-gone", False)])
+async def test_a_reference_may_be_to_a_group_or_a_subscription(id: str, stands: bool, tmp_path: Path) -> None:
+    async with world(tmp_path, NOTHING_DECLARED) as here:
+        await clean(here)
+        assert await here.guardrail.engine.arm.stands(ResourceId(id), None) is stands
+
+
+@pytest.mark.threat("A12")
 async def test_an_approved_restore_is_held_where_its_target_went_meanwhile(tmp_path: Path) -> None:
     async with world(tmp_path, NOTHING_DECLARED) as here:
         id, engine = await clean(here, PROD), here.guardrail.engine

@@ -182,6 +182,7 @@ async def test_it_goes_to_our_group_whatever_that_is_called(name: str, tmp_path:
 @pytest.mark.threat("I7")
 async def test_it_needs_the_probe_s_role_on_our_group_and_no_other(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
+        here.sim.faults.access.grants.clear()
         here.sim.faults.rbac({"actions": list(roles.PROBE)}, scope=GROUP)
         await here.forward(2 * MINUTE)
         assert await events(here) == ["probe.sent", "probe.received"]

@@ -23,7 +23,7 @@ from remediators import TYPES
 from simulator.graph import SYSTEM
 from tests.flow import harness
 from tests.flow.harness import COMPUTE, NOT_HTTPS, STORAGE, Crash, event, laid, looked, restart
-from tests.flow.world import DEV, ENFORCE, World
+from tests.flow.world import DEV, ENFORCE, World, granted
 
 pytestmark = pytest.mark.anyio
 
@@ -312,9 +312,7 @@ async def test_a_right_taken_away_is_told_once_until_it_is_back(tmp_path: Path) 
     """S12: one action of our role is denied in one group."""
     async with world(tmp_path, ENFORCE) as here:
         accounts(here, 2)
-        engine = here.guardrail.engine
         action = f"{STORAGE}/write"
-        here.sim.faults.rbac({"actions": list(roles.role(engine.controls, engine.types, engine.policy.controls.reach))})
         await here.guardrail.sweep()
         assert await count(here, "permission.lost") == 0
         here.sim.faults.revoke(action, scope=GROUP)
@@ -338,8 +336,8 @@ async def test_a_right_taken_away_is_told_once_until_it_is_back(tmp_path: Path) 
 async def test_a_report_only_installation_needs_reads_alone(ceiling: str, tmp_path: Path) -> None:
     async with world(tmp_path, ENFORCE, ceiling=ceiling) as here:
         accounts(here, 1)
-        engine = here.guardrail.engine
-        here.sim.faults.rbac({"actions": list(roles.role(engine.controls, engine.types, report_only=True))})
+        here.sim.faults.access.grants.clear()
+        here.sim.faults.rbac({"actions": granted(here.guardrail.engine, report_only=True)})
         await here.guardrail.sweep()
         lost = (await last(here, "permission.lost")).get("actions", [])
         assert (lost == []) == (ceiling == "report")
@@ -369,8 +367,6 @@ async def test_children_are_found_by_their_parents_lists(type: str, tmp_path: Pa
         id = here.stands(type)
         parent = "/".join(id.split("/")[:9])
         here.sim.faults.graph(omit=[f"{parent}/*"])
-        engine = here.guardrail.engine
-        here.sim.faults.rbac({"actions": list(roles.role(engine.controls, engine.types, report_only=True))})
         await here.guardrail.sweep()
         done = await last(here, "sweep.finished")
         assert done["errors"] == []

@@ -16,15 +16,17 @@ import msgspec
 
 import recorded
 from detectors import CONTROLS
-from guardrail import app, policy_file
+from guardrail import app, policy_file, roles
 from guardrail.arm import Budget
 from guardrail.ids import ResourceId, fold
 from guardrail.policy import Rules
 from guardrail.settings import read
 from guardrail.stores import Store
+from guardrail.turn import Engine
 from guardrail.values import Acceptance, Case, ResourceType, digest
 from remediators import TYPES
 from simulator import Response, Simulator
+from tests import called
 
 DEV = "00000000-0000-0000-0000-000000000001"
 PROD = "00000000-0000-0000-0000-000000000002"
@@ -186,6 +188,7 @@ async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", s
     """The world, and everything ended afterwards. `proven`: types whose PUT counts as proven (settled question 13).
 
     `store`: where it keeps its rows, given the world's clock; without it what `--store` says, SQLite in `folder`.
+    It may do what an installation with this policy and ceiling is granted, and no more (S12).
     `settings`: more of them. The probe is off: it writes, and these tests count writes.
     """
     clock = Clock()
@@ -203,11 +206,17 @@ async def world(folder: Path, policy: str = ENFORCE, ceiling: str = "enforce", s
             "GUARDRAIL_PROBE": "off", **identity, **settings})
         guardrail = app.build(found, store=open_store(), clock=clock, budget=lambda: Budget(1e9, 1e9))
         guardrail.engine.policy = policy_file.load(policy.encode(), "test policy")
+        sim.faults.rbac({"actions": granted(guardrail.engine, report_only=ceiling == "report")})
         here = World(sim, guardrail, clock, open_store)
         await here.rules(switch=switch, proven=frozenset(fold(ResourceId(name)) for name in proven))
         try:
             yield here
         finally:
+            called.note(sim.log)
             await here.guardrail.close()
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def granted(engine: Engine, report_only: bool = False) -> list[str]:
+    return [*roles.role(engine.controls, engine.types, engine.policy.controls.reach, report_only=report_only), *roles.PROBE]
