@@ -207,3 +207,8 @@ def value(here: World, id: ResourceId, path: str) -> Any:
 def methods(here: World, *, taken: bool | None = None) -> list[str]:
     """The writes that we sent; `taken`: only those that Azure took, or did not."""
     return [line.method for line in here.ours if taken is None or taken == (0 < line.status < 400)]
+
+
+def rules(here: World, id: ResourceId) -> set[str]:
+    """Names of the rules that stand in a network security group."""
+    return {rule["name"] for rule in here.show(id)["properties"]["securityRules"]}

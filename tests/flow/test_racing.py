@@ -34,19 +34,16 @@ from tests.flow.harness import (
     looked,
     methods,
     plain_store,
+    rules,
     stand,
     value,
     world,
 )
 from tests.flow.test_people import APPROVER, ONCALL, POLICY
-from tests.flow.world import DEV, ENFORCE, PROD, World
+from tests.flow.world import DEV, ENFORCE, PROD
 
 pytestmark = pytest.mark.anyio
 
-
-
-def rules(here: World, id: ResourceId) -> set[str]:
-    return {rule["name"] for rule in here.show(id)["properties"]["securityRules"]}
 
 # Others write
 

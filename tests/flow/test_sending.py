@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from guardrail.ids import ResourceId
 from tests.flow.harness import (
     COMPUTE,
     HTTPS,
@@ -21,18 +20,14 @@ from tests.flow.harness import (
     laid,
     looked,
     methods,
+    rules,
     stand,
     value,
     world,
 )
-from tests.flow.world import World
 
 pytestmark = pytest.mark.anyio
 
-
-
-def rules(here: World, id: ResourceId) -> set[str]:
-    return {rule["name"] for rule in here.show(id)["properties"]["securityRules"]}
 
 # Others hold the resource
 

@@ -91,3 +91,9 @@ class Clock:
 
     def move(self, seconds: float) -> None:
         self.now += seconds
+
+
+def access(sim: Simulator) -> Any:
+    """What really stands at the account, whatever a caller was told."""
+    document = sim.document(ACCOUNT)
+    return document and document["properties"]["publicNetworkAccess"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,24 +21,11 @@ from tests.simulator.calls import (
     SUBSCRIPTION,
     Answer,
     Clock,
+    access,
     call,
 )
 
 RULE = f"{NSG}/securityRules/ssh"
-
-
-@pytest.fixture
-def sim(tmp_path: Path) -> Iterator[Simulator]:
-    with Simulator(folder=tmp_path) as made:
-        made.seed(ACCOUNT, SECURED)
-        made.seed(NSG, {"location": "eastus", "properties": {}})
-        yield made
-
-
-def access(sim: Simulator) -> Any:
-    """What really stands, whatever the caller was told."""
-    document = sim.document(ACCOUNT)
-    return document and document["properties"]["publicNetworkAccess"]
 
 
 class TestS11InTheWay:

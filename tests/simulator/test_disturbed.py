@@ -5,39 +5,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simulator import Simulator
-from tests.simulator.calls import ACCOUNT, OPEN, SECURED, call
+from tests.simulator.calls import ACCOUNT, OPEN, call
 from tests.simulator.hook import Hook
 
 Event = dict[str, Any]
-
-
-@pytest.fixture
-def sim(tmp_path: Path) -> Iterator[Simulator]:
-    with Simulator(folder=tmp_path) as made:
-        made.seed(ACCOUNT, SECURED)
-        yield made
-
-
-@pytest.fixture
-def got(sim: Simulator) -> list[Event]:
-    """What one sink received, in order."""
-    received: list[Event] = []
-    sim.events.to(received.extend)
-    return received
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    made = Hook()
-    yield made
-    made.close()
 
 
 class TestS15Disturbed:

@@ -9,7 +9,7 @@ import base64
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,6 @@ from tests.simulator.hook import Hook
 
 SHAPES = json.loads(Path(__file__).with_name("event_shapes.json").read_text())
 Event = dict[str, Any]
-
-
-@pytest.fixture
-def sim(tmp_path: Path) -> Iterator[Simulator]:
-    with Simulator(folder=tmp_path) as made:
-        made.seed(ACCOUNT, SECURED)
-        yield made
-
-
-@pytest.fixture
-def got(sim: Simulator) -> list[Event]:
-    """What one sink received, in order."""
-    received: list[Event] = []
-    sim.events.to(received.extend)
-    return received
-
-
-@pytest.fixture
-def hook() -> Iterator[Hook]:
-    made = Hook()
-    yield made
-    made.close()
 
 
 def shape(value: Any, at: str = "") -> dict[str, str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,24 +24,11 @@ from tests.simulator.calls import (
     SUBSCRIPTION,
     Answer,
     Clock,
+    access,
     call,
 )
 
 RULE = f"{NSG}/securityRules/ssh"
-
-
-@pytest.fixture
-def sim(tmp_path: Any) -> Iterator[Simulator]:
-    with Simulator(folder=tmp_path) as made:
-        made.seed(ACCOUNT, SECURED)
-        made.seed(NSG, {"location": "eastus", "properties": {}})
-        yield made
-
-
-def access(sim: Simulator) -> Any:
-    """What really stands, whatever a fault shows."""
-    document = sim.document(ACCOUNT)
-    return document and document["properties"]["publicNetworkAccess"]
 
 
 def shown(answer: Answer) -> Any:
