@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -45,19 +45,32 @@ def doctor(
     is_azds = not azds or ids.fold(own_id) == ids.fold(ids.parse(azds))
     found = list(checks.lines(asyncio.run(_look(own_id, cloud, policy_name, is_azds=is_azds, waits=probe))))
     if output == "table":
-        for _, line in found:
+        for line in _merged(found):
             tell(_told(line))
     else:
         rows = [{"check": name, "mark": line.mark, "text": line.text, "cure": line.cure} for name, line in found]
         emit(rows, {"CHECK": "check", "MARK": "mark", "TEXT": "text", "CURE": "cure"}, output, query)
     many = {kind: sum(line.mark == kind for _, line in found) for kind in ("failed", "warning", "skipped")}
-    say(f"{count(len(found), 'line')}: {many['failed']} failed, {count(many['warning'], 'warning')}, "
+    say(f"{count(len(found), 'answer')}: {many['failed']} failed, {count(many['warning'], 'warning')}, "
         f"{many['skipped']} skipped.")
     return Code.UNFINISHED if many["failed"] or (strict and many["warning"]) else Code.DONE
 
 
-DOCTOR_HELP = HELP = text("guardrail doctor --probe", "guardrail doctor --strict -o json --group /subscriptions/"
-                          "00000000-0000-0000-0000-00000000000a/resourceGroups/rg-guardrail-prod", exits=(0, 1))
+DOCTOR_HELP = HELP = text("guardrail doctor --probe", "guardrail doctor --strict -o json", exits=(0, 1))
+
+
+def _merged(found: Sequence[tuple[str, Line]]) -> Iterator[Line]:
+    """Those that could not look for one reason are one line, where the first of them stands."""
+    reasons = dict[str, list[str]]()
+    for name, line in found:
+        if line.mark == "skipped" and line.text.startswith(f"{name}: "):
+            reasons.setdefault(line.text.partition(": ")[2], []).append(name)
+    for name, line in found:
+        names = reasons.get(line.text.partition(": ")[2], []) if line.mark == "skipped" else []
+        if name not in names:
+            yield line
+        elif name == names[0]:
+            yield Line("skipped", f"{', '.join(names)}: {line.text.partition(': ')[2]}", line.cure)
 
 
 def _told(line: Line) -> str:
@@ -81,13 +94,17 @@ async def _look(group: ResourceId, cloud: str, policy_name: str, *, is_azds: boo
             told |= await seen.console(asked, why, ["/event-path"])
             if not _is_unproven(told):
                 break
+        told = await seen.console(asked, why)       # what was not up at first
     return {**found, "here": known, "console": told}
 
 
 def _is_unproven(told: Seen) -> bool:
-    """Whether waiting may help: it answers, and not that it is proven."""
+    """Whether waiting may help: it is not proven yet, or the app that was just deployed is not up."""
     page = told["/event-path"]
-    return not isinstance(page, NotSeen) and page["status"] == 200 and seen.at(page, "body", "state") != "proven"
+    if isinstance(page, NotSeen):
+        return page.is_late
+    is_starting = page["status"] >= 500 or (page["status"] == 404 and page["body"] is None)     # the host's own answers
+    return is_starting or (page["status"] == 200 and seen.at(page, "body", "state") != "proven")
 
 
 def _console() -> tuple[remote.Remote | None, str]:

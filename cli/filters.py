@@ -45,7 +45,9 @@ def show(
         tell(f"{KEY} StringBeginsWith, {len(operations)} of {VALUES} values:")
         for one in operations:
             tell(f"  {one}")
-        tell(f"{len(events)} event types: {', '.join(one.rpartition('.')[2] for one in events)}")
+        tell(f"{len(events)} event types:")
+        for one in events:
+            tell(f"  {one}")
         tell("Never delivered, so only the sweep sees it: management group scope. Entra ID and the data plane: not seen.")
 
 

@@ -12,7 +12,7 @@ from cli import target
 from cli.documents import BY_NAME, Given, Problem
 from cli.output import Code, Ended, say
 from guardrail import ids
-from guardrail.errors import GuardrailError, Malformed
+from guardrail.errors import GuardrailError, Malformed, Unavailable
 from guardrail.ids import ResourceId
 from guardrail.paths import fold
 from guardrail.settings import read as read_settings
@@ -40,6 +40,24 @@ class Token:
         """Nothing is open."""
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """az's sign-in, or a runner's own identity; without one it says what to do instead of what was tried."""
+
+    credential: Any
+
+    async def get_token(self, *scopes: str, **more: Any) -> Any:
+        from azure.core.exceptions import ClientAuthenticationError
+
+        try:
+            return await self.credential.get_token(*scopes, **more)
+        except ClientAuthenticationError as error:
+            raise Unavailable("nobody is signed in to Azure here: az login") from error
+
+    async def close(self) -> None:
+        await self.credential.close()
+
+
 @asynccontextmanager
 async def arm(cloud: str, subscription: str) -> AsyncIterator[Arm]:
     """ARM as the caller may see it: az's sign-in, or none at the simulator. Errors: ConfigError for an odd cloud."""
@@ -56,7 +74,8 @@ async def arm(cloud: str, subscription: str) -> AsyncIterator[Arm]:
     if not settings.is_simulated:
         from azure.identity.aio import DefaultAzureCredential
 
-        credential = DefaultAzureCredential(exclude_interactive_browser_credential=True, authority=settings.authority)
+        credential = SignIn(DefaultAzureCredential(
+            exclude_interactive_browser_credential=True, authority=settings.authority))
     clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", credential, AioHttpTransport())
     try:
         yield Arm(clients)

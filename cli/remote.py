@@ -7,6 +7,7 @@ azd writes it) are read beside this very code only: a folder that somebody else 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import ssl
@@ -127,6 +128,7 @@ async def _token(audience: str) -> str:
     from azure.identity.aio import AzureCliCredential
 
     tenant, where = setting("GUARDRAIL_TENANT")
+    logging.getLogger("azure.identity").setLevel(logging.ERROR)     # what it would warn of is in our own words below
     try:
         async with AzureCliCredential(tenant_id=tenant) as credential:
             token: str = (await credential.get_token(f"{audience}/.default")).token

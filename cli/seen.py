@@ -18,7 +18,7 @@ import msgspec
 from cli import held
 from cli.output import Ended
 from guardrail.arm import RESOURCES_VERSION
-from guardrail.errors import Denied, Gone, GuardrailError
+from guardrail.errors import Denied, Gone, GuardrailError, Unavailable
 from guardrail.ids import ResourceId, subscription, url_path
 from guardrail.paths import fold
 
@@ -39,11 +39,11 @@ Seen = dict[str, Any]
 
 
 class NotSeen(Exception):
-    """Why something could not be looked at. `is_gone`: Azure says that there is none."""
+    """Why something could not be looked at. `is_gone`: Azure says that there is none. `is_late`: it may answer yet."""
 
-    def __init__(self, why: str, *, is_gone: bool = False) -> None:
+    def __init__(self, why: str, *, is_gone: bool = False, is_late: bool = False) -> None:
         super().__init__(why)
-        self.is_gone = is_gone
+        self.is_gone, self.is_late = is_gone, is_late
 
 
 def of(seen: Any, *names: str) -> Any:
@@ -74,14 +74,11 @@ async def azure(arm: Arm, group: ResourceId, named: Mapping[str, str], namespace
                   else NotSeen("the answer has no date")}
     audit = f"/subscriptions/{home}/resourceGroups/{named.get('AUDIT_GROUP') or group.rsplit('/', 1)[1] + '-audit'}"
     seen["own"] = (str(group), audit)
-    below = f"{url_path(group)}/providers"
-    sites, vaults, *accounts = await asyncio.gather(
-        _tried(arm.list(f"{below}/Microsoft.Web/sites", WEB, home)),
-        _tried(arm.list(f"{below}/Microsoft.KeyVault/vaults", VAULT, home)),
-        *(_tried(arm.list(f"{url_path(ResourceId(one))}/providers/Microsoft.Storage/storageAccounts", STORAGE, home))
-          for one in seen["own"]))
-    seen["accounts"] = next((one for one in accounts if isinstance(one, NotSeen)), None) or [
-        account for listing in accounts for account in listing]
+    sites, vaults, accounts = await asyncio.gather(
+        _listed(arm, seen["own"][:1], "Microsoft.Web/sites", WEB, home),
+        _listed(arm, seen["own"], "Microsoft.KeyVault/vaults", VAULT, home),
+        _listed(arm, seen["own"], "Microsoft.Storage/storageAccounts", STORAGE, home))
+    seen["accounts"] = accounts
     seen["sites"] = {part: _site(sites, part) for part in PARTS}
     seen["settings"] = {part: await _settings(arm, site) for part, site in seen["sites"].items()}
     seen["keys"] = await _children(arm, _only(vaults), "keys", VAULT)
@@ -114,7 +111,7 @@ async def _page(remote: Remote, page: str) -> Any:
     try:
         status = await remote.send("GET", page, {}, b"", lambda _, piece: raw.extend(piece))
     except (Ended, GuardrailError) as error:
-        return NotSeen(getattr(error, "words", "") or str(error))
+        return NotSeen(getattr(error, "words", "") or str(error), is_late=isinstance(error, Unavailable))
     try:
         return {"status": status, "body": msgspec.json.decode(bytes(raw))}
     except msgspec.DecodeError:
@@ -134,6 +131,17 @@ async def _tried(asked: Awaitable[Any]) -> Any:
         return NotSeen(str(error))
     except (LookupError, TypeError, AttributeError) as error:
         return NotSeen(f"Azure's answer is not as its types say: {type(error).__name__}")
+
+
+async def _listed(arm: Arm, groups: Iterable[str], type: str, version: str, home: str) -> Any:
+    """All of a type in these groups, or why one of them cannot be looked into."""
+    found = list[Any]()
+    for one in groups:
+        listing = await _tried(arm.list(f"{url_path(ResourceId(one))}/providers/{type}", version, home))
+        if isinstance(listing, NotSeen):
+            return listing
+        found += listing
+    return found
 
 
 async def _body(arm: Arm, url: str, version: str, at: str) -> Any:
@@ -158,7 +166,7 @@ async def _children(arm: Arm, resource: Any, children: str, version: str = STORA
 
 def _only(listing: Any) -> Any:
     return listing if isinstance(listing, NotSeen) else listing[0] if listing else NotSeen(
-        "there is none in the group", is_gone=True)
+        "there is no vault in our groups", is_gone=True)
 
 
 def _site(sites: Any, part: str) -> Any:

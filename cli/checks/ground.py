@@ -11,6 +11,7 @@ from guardrail.paths import fold
 
 CLOCK_S = 60
 STORES = {"tables": ("cases", "open", "budgets"), "containers": ("bodies", "dead-letters")}
+KEYS = ("front-key", "hands-key", "storage-key")
 BACKLOG = 1000          # messages that wait: some minutes of work
 
 
@@ -84,13 +85,13 @@ def anchors(seen: Seen) -> Iterator[Line]:
 
 def keys(seen: Seen) -> Iterator[Line]:
     found = {at(one, "name"): at(one, "properties", "attributes", "enabled") for one in of(seen, "keys")}
-    wrong = [name for name in ("front-key", "hands-key") if name not in found or found[name] is False]
+    wrong = [name for name in KEYS if name not in found or found[name] is False]
     if wrong:
         yield Line("failed", f"keys: missing or disabled: {few(wrong)}",
                    f"{PROVISION}, or az keyvault key set-attributes --enabled true")
     else:
-        is_known = found["front-key"] is found["hands-key"] is True
-        yield Line("done", f"keys: front-key and hands-key are there{' and enabled' if is_known else ''}")
+        is_known = all(found[name] is True for name in KEYS)
+        yield Line("done", f"keys: those that sign and the one that encrypts are there{' and enabled' if is_known else ''}")
 
 
 def clock(seen: Seen) -> Iterator[Line]:

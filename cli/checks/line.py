@@ -11,7 +11,8 @@ from guardrail.paths import fold
 
 Mark = Literal["done", "failed", "warning", "skipped"]
 
-PERMISSIONS, PROVISION = "docs/runbooks/permission-lost.md", "azd provision"
+PERMISSIONS = "docs/runbooks/permission-lost.md"
+PROVISION = "azd provision --no-state"       # without it azd skips what it deployed before, whatever became of it
 NAMED = 3               # of a list that a line names
 
 
@@ -53,5 +54,7 @@ def answer(seen: Seen, page: str) -> Any:
         return found["body"]
     why = {401: "it does not take az's token", 403: "you have no app role there",
            404: f"this version has no {page}"}.get(found["status"], "")
+    if found["status"] == 403 and found["body"] is None:        # Azure's own page
+        why = "it is not reachable from here: a private console, or an address that is shut out"
     told = at(found["body"], "error", "message")
     raise NotSeen(f"the console answers {found['status']}{f', {why}' if why else ''}{f': {told}' if told else ''}")

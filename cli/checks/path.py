@@ -94,11 +94,18 @@ def dead_letters(seen: Seen) -> Iterator[Line]:
 
 
 def probe(seen: Seen) -> Iterator[Line]:
-    """`waited`: doctor waited for it."""
+    """`waited`: doctor waited for it, or for the app to answer at all."""
     if at(seen, "settings", "hands", "GUARDRAIL_PROBE") == "off":
         yield Line("skipped", "the probe is off: the event path is unproven")
         return
-    found = answer(seen, "/event-path")
+    cure = "docs/runbooks/event-path-broken.md; guardrail doctor --probe waits for the next one"
+    try:
+        found = answer(seen, "/event-path")
+    except NotSeen as silence:
+        if not at(seen, "here", "waited"):
+            raise
+        yield Line("failed", f"event path: not known: {silence}", cure)
+        return
     state, said = at(found, "state"), f"event path: {at(found, 'said') or at(found, 'state')}"
     if state == "proven":
         yield Line("done", said)
@@ -106,4 +113,4 @@ def probe(seen: Seen) -> Iterator[Line]:
         is_bad = state == "broken" or bool(at(seen, "here", "waited"))
         why = at(found, "probe", "why")
         yield Line("failed" if is_bad else "warning", f"{said}{f'; Azure did not take the tag: {why}' if why else ''}",
-                   "docs/reference/events-and-filters.md; guardrail doctor --probe waits for the next one")
+                   cure)

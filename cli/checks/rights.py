@@ -14,7 +14,7 @@ def sign_in(seen: Seen) -> Iterator[Line]:
     try:
         name = at(of(seen, "subscription"), "displayName")
     except NotSeen as why:
-        yield Line("failed", f"sign-in: {why}", "az login, and name a group whose subscription you may read")
+        yield Line("failed", f"sign-in: {why}", "sign in as somebody who may read the subscription of that group")
         return
     yield Line("done", f"signed in, and subscription {name} can be read")
 
@@ -62,7 +62,7 @@ def report_only(seen: Seen) -> Iterator[Line]:
         if writes:
             named = few(dict.fromkeys(one["role"] for one in writes.values()))
             yield Line("failed", f"{guarded}: report-only, and yet {named} lets hands write: {few(writes)}",
-                       "sh infra/hooks/postprovision.sh takes Guardrail remediator away")
+                       "azd hooks run postprovision takes Guardrail remediator away")
         else:
             yield Line("done", f"{guarded}: report-only, and no role that writes to anything guarded")
 

@@ -60,7 +60,7 @@ def sign_on(seen: Seen) -> Iterator[Line]:
         yield Line("failed", "console: GUARDRAIL_AUDIENCE or GUARDRAIL_TENANT is empty, so that nobody can sign in", PROVISION)
     elif not given.get("GUARDRAIL_APPROVERS") and not at(seen, "here", "has_approvers"):
         yield Line("warning", "console: GUARDRAIL_APPROVERS is empty and the policy names no group: nobody can approve",
-                   f"azd env set GUARDRAIL_APPROVERS GROUP_ID, then {PROVISION}")
+                   "azd env set GUARDRAIL_APPROVERS GROUP_ID, then azd provision")
     else:
         answer(seen, "/modes")
         yield Line("done", "console: sign-in works, and you have an app role there")

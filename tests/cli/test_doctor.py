@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 import uvicorn
+from azure.core.exceptions import ClientAuthenticationError
 from hypothesis import given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 import cli.doctor
@@ -57,6 +58,7 @@ class Site:
         self.store, self.azure = store, azure
         self.event_path: dict[str, Any] = {"state": "proven", "said": "proven 2 min ago"}
         self.policy, self.version, self.back_after = "guardrail.yaml", "", 0      # times that the event path is asked for
+        self.starts, self.front = 0, 503        # requests that Azure's own front answers, and how
         self.person = Person("reader", frozenset({"Reader"}), frozenset(), is_person=True)
         self._listener = listen(0)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -67,6 +69,10 @@ class Site:
         self._close: Callable[[], None] = lambda: None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.starts > 0 and scope["type"] == "http":
+            self.starts -= 1
+            await Response("<html>", self.front)(scope, receive, send)
+            return
         self._app = self._app or self._made()
         await self._app(scope, receive, send)
 
@@ -233,7 +239,8 @@ DEFECTS: list[tuple[str, str, Callable[[Deployed], None], str]] = [
     ("storage", "failed", of(ACCOUNTS, "records", "allowSharedKeyAccess", True), "shared keys are on"),
     ("storage", "failed", of(ACCOUNTS, "records", "allowSharedKeyAccess", None), "shared keys are on"),
     ("storage", "failed", of(ACCOUNTS, "hands", "allowBlobPublicAccess", True), "anonymous reads"),
-    ("storage", "failed", of(ACCOUNTS, "records", "networkAcls.defaultAction", "Allow"), "every network"),
+    ("storage", "failed", of(ACCOUNTS, "records", "/properties", lambda held: {
+        **held, "publicNetworkAccess": "Enabled", "networkAcls": {"defaultAction": "Allow"}}), "every network"),
     ("store", "failed", lambda one: one.gone(f"{ACCOUNTS}/tableServices/tables", "tables/open"), "table open"),
     ("store", "failed", lambda one: one.gone(f"{ACCOUNTS}/blobServices/containers", "containers/bodies"), "container bodies"),
     ("queues", "failed", lambda one: one.gone(QUEUES, "queues/looks-poison"), "looks-poison"),
@@ -244,6 +251,7 @@ DEFECTS: list[tuple[str, str, Callable[[Deployed], None], str]] = [
     ("anchors", "warning", of(POLICIES, "", "state", "Unlocked"), "not locked"),
     ("keys", "failed", lambda one: one.gone(KEYS, "front-key"), "front-key"),
     ("keys", "failed", of(KEYS, "hands-key", "attributes", {"enabled": False}), "hands-key"),
+    ("keys", "failed", lambda one: one.gone(KEYS, "storage-key"), "storage-key"),
     ("settings", "failed", of("Microsoft.Web/sites/config", "hands", "GUARDRAIL_CEILING", "enforced"), "GUARDRAIL_CEILING"),
     ("settings", "failed", of("Microsoft.Web/sites/config", "front", "GUARDRAIL_PART", "all"), "GUARDRAIL_PART is all"),
     ("settings", "failed", of("Microsoft.Web/sites/config", "hands", "GUARDRAIL_GROUP", AUDIT), "not the group"),
@@ -324,6 +332,35 @@ def test_a_probe_is_waited_for(site: Site, doctor: Any, monkeypatch: pytest.Monk
     assert "proven just now" in next(row["text"] for row in rows if row["check"] == "probe")
 
 
+@pytest.mark.parametrize("front", [503, 404], ids=["not started", "the empty app before the package"])
+def test_an_app_that_was_just_deployed_is_waited_for(
+        front: int, site: Site, doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.doctor, "PROBE_STEP_S", 0.01)
+    site.starts, site.front = len(cli.seen.PAGES) + 2, front
+    code, rows, said = doctor("--probe")
+    assert (code, bad(rows)) == (0, []), said
+    assert {row["check"] for row in rows if row["mark"] == "done"} >= {"console", "audit", "probe", "version"}
+
+
+def test_an_app_that_never_answers_has_failed(site: Site, doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli.doctor, "PROBE_STEP_S", 0.01)
+    monkeypatch.setattr(cli.doctor, "PROBE_WAIT_S", 0.05)
+    site.starts = 99
+    code, rows, _ = doctor("--probe")
+    assert (code, bad(rows, "failed")) == (1, ["probe: event path: not known: the console answers 503"])
+
+
+def test_a_console_that_is_not_reachable_from_here_says_so_once(
+        deployed: Deployed, site: Site, doctor: Any, guardrail: Guardrail) -> None:
+    site.starts, site.front = 99, 403
+    code, rows, _ = doctor("--probe")
+    assert code == 0
+    assert {row["check"] for row in rows if "a private console" in row["text"]} == {"console", "audit", "probe", "version"}
+    table = guardrail("doctor", "--cloud", deployed.simulator.url).out
+    assert "Skipped: console, audit, probe, version: the console answers 403, it is not reachable from here" in table
+    assert table.count("a private console") == 1
+
+
 def test_a_probe_that_does_not_come_back_in_time_has_failed(site: Site, doctor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli.doctor, "PROBE_STEP_S", 0.01)
     monkeypatch.setattr(cli.doctor, "PROBE_WAIT_S", 0.05)
@@ -357,6 +394,27 @@ def test_without_a_sign_in_one_line_fails_and_azure_is_asked_no_more(deployed: D
     assert len(deployed.simulator.log) == before + 1
 
 
+def test_without_any_sign_in_it_says_what_to_do(guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No az, no identity: what was tried is of no use to whoever reads it."""
+    monkeypatch.setattr("azure.identity.aio.DefaultAzureCredential", lambda **_: Nobody())
+    answer = guardrail("role", "show", "--missing", "--subscription", SUBSCRIPTION, "--principal", "x")
+    assert answer.code == 1
+    assert "nobody is signed in to Azure here: az login" in answer.err
+    table = guardrail("doctor", "--group", GROUP)
+    assert table.code == 1 and "Failed: sign-in: nobody is signed in" in table.out
+    assert table.out.count("the sign-in failed") == 1, "one line for all that could not be asked"
+
+
+class Nobody:
+    """A credential that finds none; the real one asks the network of Azure first."""
+
+    async def get_token(self, *_: str, **__: Any) -> Any:
+        raise ClientAuthenticationError("each of ten that were tried")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 def test_whoever_may_not_look_at_something_is_told_so(deployed: Deployed, doctor: Any) -> None:
     for action in ("Microsoft.Web/sites/config/list/action", "Microsoft.KeyVault/vaults/read"):
         deployed.may_not(action)
@@ -386,7 +444,8 @@ def test_odd_answers_are_not_taken_for_good_ones(deployed: Deployed, doctor: Any
     assert code == 1
     assert done <= {"sign-in", "policy", "clock", "api-versions", "audit", "probe", "version", "keys", "queues", "store"}
     assert [row["text"] for row in rows if row["check"] in ("keys", "queues")] == [
-        "queues are there; how many messages wait, Azure does not say", "keys: front-key and hands-key are there"]
+        "queues are there; how many messages wait, Azure does not say",
+        "keys: those that sign and the one that encrypts are there"]
 
 
 @pytest.fixture(scope="session")
