@@ -40,11 +40,11 @@ def run(hook: str, tmp_path: Path, answers: Mapping[str, str] = {}, **more: str)
     log = tmp_path / "log"
     log.write_text("")
     cases = "".join(f"  {pattern}) {answer} ;;\n" for pattern, answer in answers.items())
-    for name in ("az", "azd", "guardrail"):
+    for name in ("az", "azd", "guardrail", "python"):
         (tmp_path / name).write_text(STUB.replace("{name}", name).replace("{cases}", cases))
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log), **ENVIRONMENT,
-                   "GUARDRAIL_CLI": str(tmp_path / "guardrail"), **more}
+                   "GUARDRAIL_CLI": str(tmp_path / "guardrail"), "PYTHON": str(tmp_path / "python"), **more}
     words = hook.split()
     command = ["sh", str(HOOKS / words[0]), *words[1:]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -58,11 +58,32 @@ def test_both_services_are_one_package_for_two_apps() -> None:
 
 
 def test_every_hook_is_there_and_can_be_run() -> None:
-    named = {HOOKS.parent.parent / hook["run"].split()[0] for hook in AZD["hooks"].values()}
+    named = {infra.ROOT / path for hook in AZD["hooks"].values() for path in re.findall(r"[\w/]+\.sh", hook["run"])}
     assert {path for path in named if not os.access(path, os.X_OK)} == set()
     assert named == set(HOOKS.glob("*.sh")), "each is called by azd; publishing.sh closes what it opened"
     for path in named:
         assert subprocess.run(["sh", "-n", str(path)], check=False).returncode == 0
+
+
+def test_azd_does_one_after_the_other_and_leaves_what_hooks_print_on_the_screen() -> None:
+    """Its own `up` packages while it provisions; what a hook that is not interactive prints, it wipes out."""
+    assert AZD["workflows"]["up"]["steps"] == [{"azd": "provision"}, {"azd": "deploy --all"}]
+    assert all(hook["interactive"] for hook in AZD["hooks"].values())
+
+
+def test_a_deployment_alone_builds_its_package_before_it_opens_the_door(tmp_path: Path) -> None:
+    """azd deploy calls no prepackage."""
+    build, _, door = AZD["hooks"]["predeploy"]["run"].partition(" && ")
+    assert (build, door) == (AZD["hooks"]["prepackage"]["run"], "infra/hooks/publishing.sh open")
+
+
+def test_nobody_is_told_to_run_a_hook_without_the_environment_of_azd() -> None:
+    """By hand they have none of its values: azd hooks run NAME gives them."""
+    told = [*HOOKS.glob("*.sh"), *(infra.ROOT / "docs").rglob("*.md"), *(infra.ROOT / "cli").rglob("*.py")]
+    run = re.compile(r"(?:Cure: .*|`|\")sh infra/hooks")
+    assert {path.name for path in told if run.search(path.read_text("utf-8"))} == set()
+    named = {name for path in told for name in re.findall(r"azd hooks run (\w+)", path.read_text("utf-8"))}
+    assert named <= set(AZD["hooks"])
 
 
 def test_the_parameters_are_those_of_the_template() -> None:
@@ -89,6 +110,21 @@ def test_without_an_app_registration_nothing_is_made(tmp_path: Path) -> None:
     code, said, calls = run("preprovision.sh", tmp_path, GUARDRAIL_AUDIENCE="")
     assert code == 1
     assert "Cure: docs/tutorials/first-deployment.md" in said
+    assert not [call for call in calls if " register" in call or call.startswith("azd")]
+
+
+@pytest.mark.parametrize(("more", "answers", "cure"), [
+    ({"AZURE_SUBSCRIPTION_ID": ""}, {}, "azd env set AZURE_SUBSCRIPTION_ID"),
+    ({"GUARDRAIL_SUBSCRIPTIONS": "theirs"}, {'"az account show --subscription theirs"*': "exit 1"},
+     "not to subscription theirs"),
+    ({}, {'"python "*': "exit 1"}, "is not Python 3.13"),
+    ({"GUARDRAIL_CLI": "/nowhere"}, {}, "Cure: make setup")],
+    ids=["no subscription", "not signed in there", "another Python", "no self-check"])
+def test_what_would_fail_half_an_hour_later_is_said_before(
+        more: Mapping[str, str], answers: Mapping[str, str], cure: str, tmp_path: Path) -> None:
+    code, said, calls = run("preprovision.sh", tmp_path, answers, **more)
+    assert code == 1
+    assert cure in said and "Cure: " in said
     assert not [call for call in calls if " register" in call or call.startswith("azd")]
 
 
@@ -162,7 +198,7 @@ def test_publishing_is_shut_again_for_both_apps(console: str, front: str, tmp_pa
 def test_a_door_that_does_not_shut_is_said_and_the_other_is_shut_all_the_same(tmp_path: Path) -> None:
     code, said, calls = run("publishing.sh close", tmp_path, {'*front-app*': "exit 1"})
     assert code == 1
-    assert "Cure: sh infra/hooks/publishing.sh close" in said
+    assert "Cure: azd hooks run postdeploy closes it" in said
     assert len([call for call in calls if "hands-app" in call]) == 2
 
 
@@ -177,8 +213,8 @@ def test_a_self_check_that_fails_leaves_the_door_shut(tmp_path: Path) -> None:
 def test_down_takes_rights_first_then_events_then_the_definitions(tmp_path: Path) -> None:
     answers = {'"az role assignment list"*': "echo right", '"az eventgrid system-topic list"*': "printf 'topic\\tgroup\\n'",
                '"az role definition list"*': "echo definition"}
-    for _ in range(2):
-        code, said, calls = run("predown.sh", tmp_path, answers)
+    for more in ({}, {}, {"GUARDRAIL_GUARDED": "", "GUARDRAIL_HANDS_PRINCIPAL": ""}):      # the last one never succeeded
+        code, said, calls = run("predown.sh", tmp_path, answers, **more)
         assert code == 0
         kinds = ("assignment", "event-subscription", "definition")
         order = [word for call in calls for word in kinds if f"{word} delete" in call]

@@ -3,9 +3,12 @@
 # The group with the anchors is locked and stays: docs/how-to/remove.md. Safe to run twice.
 set -eu
 
-for id in $(printf '%s' "$GUARDRAIL_GUARDED" | tr ',' ' '); do
-  az role assignment list --subscription "$id" --scope "/subscriptions/$id" --assignee "$GUARDRAIL_HANDS_PRINCIPAL" \
-    --query '[].id' --only-show-errors --output tsv |
+# A deployment that never succeeded has no outputs: then ours are known by the names of their roles alone
+guarded=${GUARDRAIL_GUARDED:-${GUARDRAIL_SUBSCRIPTIONS:-$AZURE_SUBSCRIPTION_ID}}
+for id in $(printf '%s' "$guarded" | tr ',' ' '); do
+  ours="starts_with(roleDefinitionName, 'Guardrail ') && contains(roleDefinitionName, '($AZURE_ENV_NAME, $id)')"
+  az role assignment list --subscription "$id" --scope "/subscriptions/$id" --only-show-errors --output tsv \
+    --query "[?principalId=='${GUARDRAIL_HANDS_PRINCIPAL:-none}' || ($ours)].id" |
     while read -r assignment; do
       az role assignment delete --ids "$assignment" --only-show-errors </dev/null
       printf '  (-) Removed: %s\n' "$assignment"
@@ -25,6 +28,9 @@ for id in $(printf '%s' "$GUARDRAIL_GUARDED" | tr ',' ' '); do
       az role definition delete --name "$definition" --custom-role-only true --scope "/subscriptions/$id" --only-show-errors </dev/null
       printf '  (-) Removed: role definition %s\n' "$definition"
     done
+  [ "$id" = "$AZURE_SUBSCRIPTION_ID" ] ||
+    printf '  (!) What is left in %s: az group delete --subscription %s --name rg-guardrail-%s-events\n' "$id" "$id" "$AZURE_ENV_NAME"
 done
 printf '  (!) Resources that were isolated stay as they are: docs/how-to/quarantine-and-release.md before this, or by hand after it.\n'
-printf '  (!) %s holds the anchors and is locked: it stays. docs/how-to/remove.md\n' "$GUARDRAIL_AUDIT_GROUP"
+printf '  (!) rg-guardrail-%s-audit holds the anchors and is locked: it stays, and azd ends with an error that says so.\n' "$AZURE_ENV_NAME"
+printf '      Cure: docs/how-to/remove.md\n'

@@ -7,12 +7,19 @@ cd "$(dirname "$0")/../.."
 say() { printf '%s\n' "$*"; }
 stop() { say "  (x) $1" >&2; say "      Cure: $2" >&2; exit 1; }
 
-account=$(az account show --query id --output tsv) || stop "the Azure CLI is not signed in" "az login, then run this again"
-own=${AZURE_SUBSCRIPTION_ID:-$account}
+[ -n "${AZURE_SUBSCRIPTION_ID:-}" ] || stop "azd has no subscription for this environment" "azd env set AZURE_SUBSCRIPTION_ID ID"
+own=$AZURE_SUBSCRIPTION_ID
 guarded=$(printf '%s' "${GUARDRAIL_SUBSCRIPTIONS:-$own}" | tr ',' ' ')
+for id in $own $guarded; do
+  az account show --subscription "$id" --only-show-errors --output none ||
+    stop "the Azure CLI is not signed in, or not to subscription $id" "az login --tenant TENANT, then run this again"
+done
 ceiling=${GUARDRAIL_CEILING:-report}
 [ -n "${GUARDRAIL_AUDIENCE:-}" ] || stop "GUARDRAIL_AUDIENCE is not set: the console has no app registration" \
   "docs/tutorials/first-deployment.md, step 2; then azd env set GUARDRAIL_AUDIENCE api://..."
+
+sh infra/hooks/package.sh check
+[ -x "${GUARDRAIL_CLI:-.venv/bin/guardrail}" ] || stop "there is no .venv/bin/guardrail for the self-check" "make setup"
 
 if [ "${GUARDRAIL_DELIVERY:-queue}" = function ]; then
   [ "${GUARDRAIL_CONSOLE_ACCESS:-public}" = public ] || stop "Event Grid cannot reach a private front" \

@@ -22,7 +22,7 @@ for app in "$GUARDRAIL_FRONT" "$GUARDRAIL_HANDS"; do
     --set "properties.scmIpSecurityRestrictionsDefaultAction=$action" --only-show-errors --output none || failed=1
 done
 if [ $failed = 1 ]; then
-  printf '  (x) Publishing is not %s at both apps\n      Cure: sh infra/hooks/publishing.sh close, or azd provision\n' "$1" >&2
+  printf '  (x) Could not %s publishing at both apps\n      Cure: azd hooks run postdeploy closes it; azd deploy tries again\n' "$1" >&2
   exit 1
 fi
-[ "$1" = close ] || printf '  (-) Publishing is open. If the deployment breaks off: sh infra/hooks/publishing.sh close\n'
+[ "$1" = close ] || printf '  (-) Publishing is open. If the deployment breaks off: azd deploy again, or azd hooks run postdeploy, which closes it\n'
