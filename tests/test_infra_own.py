@@ -66,6 +66,22 @@ def test_the_app_registration_has_the_roles_that_the_console_asks_for() -> None:
     assert all(one["allowedMemberTypes"] == ["User"] for one in found), "an application decides nothing"
 
 
+def test_the_app_registration_brings_what_the_console_reads_from_a_token() -> None:
+    """acct, groups and scp (docs/reference/http-api.md). Graph refuses a client of a scope that is in the same request."""
+    asked = json.loads((infra.INFRA / "app-scope.json").read_bytes())
+    client = json.loads((infra.INFRA / "app-client.json").read_bytes())
+    assert [one["name"] for one in asked["optionalClaims"]["accessToken"]] == ["acct"]
+    assert asked["groupMembershipClaims"] == "ApplicationGroup"
+    [scope] = asked["api"]["oauth2PermissionScopes"]
+    assert (scope["type"], scope["isEnabled"]) == ("User", True)
+    [allowed] = client["api"]["preAuthorizedApplications"]
+    assert allowed["delegatedPermissionIds"] == [scope["id"]]
+    assert not set(client["api"]) & set(asked["api"])
+    tutorial = (infra.ROOT / "docs/tutorials/first-deployment.md").read_text("utf-8")
+    told = [tutorial.index(f"@infra/app-{name}.json") for name in ("roles", "scope", "client")]
+    assert told == sorted(told)
+
+
 def test_the_pages_name_every_filter_setting_and_output() -> None:
     page = (infra.ROOT / "docs/reference/events-and-filters.md").read_text("utf-8")
     filters = json.loads((infra.INFRA / "filters.json").read_bytes())

@@ -3,6 +3,8 @@
     infra/roles.json        the actions of our custom roles: reader, remediator (what it adds), probe
     infra/filters.json      event types and prefixes of operations that Event Grid sends us
     infra/app-roles.json    the roles of the console's app registration, as `az ad app create --app-roles` takes them
+    infra/app-scope.json    its scope, and the claims that its tokens carry, as Microsoft Graph takes them
+    infra/app-client.json   who may ask for that scope: the Azure CLI. Graph takes it only once the scope is there
     docs/reference/roles.md
 
 The controls are those that guardrail.yaml leaves on; its `reach` opts types into what runs code, opens data or deletes.
@@ -25,6 +27,7 @@ from remediators import TYPES
 ROOT = Path(__file__).resolve().parent.parent
 BY_NAME = {fold(type.name): type for type in TYPES}
 SPACE = uuid.UUID("6f1d2c3a-0d5e-4b5b-9a53-2f5f7f6f0c11")      # ours: an app role keeps its id for ever
+AZURE_CLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"              # Microsoft's own app, the same in every tenant
 MEANS = {
     "Reader": "Sees findings, actions, records and modes.",
     "Approver": "Decides what the guardrail asks, where the policy's approvers say so.",
@@ -44,6 +47,22 @@ def app_roles() -> list[dict[str, Any]]:
              "allowedMemberTypes": ["User"], "isEnabled": True} for role in authorize.ROLES]
 
 
+def app_scope() -> dict[str, Any]:
+    """Graph's application: acct tells a guest (tokens.py), and only groups that have an app role are in a token."""
+    said = "Asks the guardrail as the person who is signed in."
+    scope = {"id": str(uuid.uuid5(SPACE, "scope")), "value": "access", "type": "User", "isEnabled": True,
+             "adminConsentDisplayName": "Ask the guardrail", "adminConsentDescription": said,
+             "userConsentDisplayName": "Ask the guardrail", "userConsentDescription": said}
+    return {"groupMembershipClaims": "ApplicationGroup", "optionalClaims": {"accessToken": [{"name": "acct"}]},
+            "api": {"oauth2PermissionScopes": [scope]}}
+
+
+def app_client() -> dict[str, Any]:
+    """preAuthorizedApplications of Graph's application: nobody is asked for consent."""
+    [scope] = app_scope()["api"]["oauth2PermissionScopes"]
+    return {"api": {"preAuthorizedApplications": [{"appId": AZURE_CLI, "delegatedPermissionIds": [scope["id"]]}]}}
+
+
 def files() -> Mapping[str, str]:
     """What each generated file must hold, by its path in the repository."""
     controls, reach = enabled()
@@ -51,6 +70,8 @@ def files() -> Mapping[str, str]:
         "infra/roles.json": _json(roles.definitions(controls, BY_NAME, reach)),
         "infra/filters.json": _json(roles.heard(controls)),
         "infra/app-roles.json": _json(app_roles()),
+        "infra/app-scope.json": _json(app_scope()),
+        "infra/app-client.json": _json(app_client()),
         "docs/reference/roles.md": "\n".join(_page(controls, reach)) + "\n",
     }
 
@@ -94,7 +115,8 @@ def _page(controls: tuple[Control, ...], reach: tuple[str, ...]) -> Iterator[str
             yield f"\nTypes opted into what reaches (`controls: {{reach: [...]}}` in guardrail.yaml): {told}."
     yield from ("", "## Who may do what in the console?", "",
                 "App roles of its registration, `infra/app-roles.json`; the policy's `approvers` narrow them to scopes.", "",
-                "| app role | means |", "|---|---|", *(f"| {role} | {means} |" for role, means in MEANS.items()))
+                "| app role | means | id |", "|---|---|---|",
+                *(f"| {one['value']} | {one['description']} | `{one['id']}` |" for one in app_roles()))
 
 
 if __name__ == "__main__":
