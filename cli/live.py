@@ -58,6 +58,14 @@ class SignIn:
         await self.credential.close()
 
 
+def sign_in(authority: str) -> SignIn:
+    """az first, as the console is asked: a machine of Azure has an identity that the rest would take before it."""
+    from azure.identity.aio import AzureCliCredential, ChainedTokenCredential, DefaultAzureCredential
+
+    rest = DefaultAzureCredential(exclude_interactive_browser_credential=True, authority=authority)
+    return SignIn(ChainedTokenCredential(AzureCliCredential(), rest))
+
+
 @asynccontextmanager
 async def arm(cloud: str, subscription: str) -> AsyncIterator[Arm]:
     """ARM as the caller may see it: az's sign-in, or none at the simulator. Errors: ConfigError for an odd cloud."""
@@ -72,10 +80,7 @@ async def arm(cloud: str, subscription: str) -> AsyncIterator[Arm]:
     settings = read_settings(environment)
     credential: Any = Token()
     if not settings.is_simulated:
-        from azure.identity.aio import DefaultAzureCredential
-
-        credential = SignIn(DefaultAzureCredential(
-            exclude_interactive_browser_credential=True, authority=settings.authority))
+        credential = sign_in(settings.authority)
     clients = Clients(settings.arm_endpoint, f"{settings.arm_audience}/.default", credential, AioHttpTransport())
     try:
         yield Arm(clients)

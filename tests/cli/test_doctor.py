@@ -396,13 +396,31 @@ def test_without_a_sign_in_one_line_fails_and_azure_is_asked_no_more(deployed: D
 
 def test_without_any_sign_in_it_says_what_to_do(guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch) -> None:
     """No az, no identity: what was tried is of no use to whoever reads it."""
-    monkeypatch.setattr("azure.identity.aio.DefaultAzureCredential", lambda **_: Nobody())
+    monkeypatch.setattr("azure.identity.aio.ChainedTokenCredential", lambda *_: Nobody())
     answer = guardrail("role", "show", "--missing", "--subscription", SUBSCRIPTION, "--principal", "x")
     assert answer.code == 1
     assert "nobody is signed in to Azure here: az login" in answer.err
     table = guardrail("doctor", "--group", GROUP)
     assert table.code == 1 and "Failed: sign-in: nobody is signed in" in table.out
     assert table.out.count("the sign-in failed") == 1, "one line for all that could not be asked"
+
+
+def test_az_is_asked_before_the_identity_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else doctor would look as the machine, and ask the console as the person."""
+    (tmp_path / "az").write_text(
+        '#!/bin/sh\nprintf \'{"accessToken": "of az", "expires_on": 4102444800}\'\n', "utf-8")
+    (tmp_path / "az").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("azure.identity.aio.DefaultAzureCredential", lambda **_: Nobody())
+
+    async def token() -> Any:
+        credential = live.sign_in("login.microsoftonline.com")
+        try:
+            return await credential.get_token("https://management.azure.com/.default", retry_total=0)
+        finally:
+            await credential.close()
+
+    assert asyncio.run(token()).token == "of az"
 
 
 class Nobody:
