@@ -25,7 +25,7 @@ def command_line(names: Iterable[str]) -> typer.Typer:
     """The app with these commands and groups; each costs its imports, so a command that is called comes alone."""
     app = typer.Typer(
         name="guardrail", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
         help="Watches AI workloads on Azure, and puts drift back, asks, or reports.",
         epilog="\b\nAnywhere on the line:\n  --color auto|always|never   NO_COLOR is honoured\n"
                "  --only-show-errors          no target, no hints on stderr\n"

@@ -71,7 +71,7 @@ def test_azd_does_one_after_the_other_and_leaves_what_hooks_print_on_the_screen(
     assert all(hook["interactive"] for hook in AZD["hooks"].values())
 
 
-def test_a_deployment_alone_builds_its_package_before_it_opens_the_door(tmp_path: Path) -> None:
+def test_a_deployment_alone_builds_its_package_before_it_opens_the_door() -> None:
     """azd deploy calls no prepackage."""
     build, _, door = AZD["hooks"]["predeploy"]["run"].partition(" && ")
     assert (build, door) == (AZD["hooks"]["prepackage"]["run"], "infra/hooks/publishing.sh open")
