@@ -29,7 +29,7 @@ ALWAYS: Mapping[str, Any] = {
 # error pages someone, warning is for today, info is the course of things
 EVENTS: Mapping[str, Level] = {
     "change.received": "info", "change.seen": "info", "change.rejected": "warning",
-    "finding.raised": "warning", "finding.cleared": "info", "decision.made": "info",
+    "finding.raised": "warning", "finding.cleared": "info", "decision.made": "info", "plan.refused": "warning",
     "action.proposed": "warning", "action.reminded": "warning",
     "action.held": "warning", "action.approved": "info", "action.rejected": "info",
     "action.expired": "warning", "action.superseded": "info", "action.applying": "info", "action.applied": "info",

@@ -60,6 +60,9 @@ KINDS: Mapping[str, Kind] = {
     "action.failed": Kind(
         "action.failed", "Failed: {verb} {name}", "{why}. Still wanted: {what}.",
         "Look at it, then retry or decide.", "medium"),
+    "plan.refused": Kind(
+        "plan.refused", "Cannot be put back: {name}", "{why}. Still open: {what}. {cause}",
+        "Mend it by hand, or exempt it.", "medium"),
     "action.unknown": Kind(
         "action.unknown", "Nobody knows whether it worked: {verb} {name}", "{why}. It is not sent again.",
         "Look in Azure, then settle it.", "high"),

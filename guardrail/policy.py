@@ -245,8 +245,16 @@ def _limits(finding: Finding, control: Control, place: Place, policy: Policy, ru
 
 def is_held(decision: Decision) -> bool:
     """Whether it asks although its rule would have acted: a freeze or the switch holds it."""
-    causes = (cause.split(":")[0] for cause in decision.why.split("; "))
-    return decision.mode == "approve" and any(cause in HOLDING for cause in causes)
+    return decision.mode == "approve" and not _causes(decision).isdisjoint(HOLDING)
+
+
+def is_undecided(decision: Decision) -> bool:
+    """Whether it is only reported although its rule would have mended it: what is right there only a person knows."""
+    return "undecided" in _causes(decision)
+
+
+def _causes(decision: Decision) -> set[str]:
+    return {cause.split(":")[0] for cause in decision.why.split("; ")}
 
 
 def exemption_for(finding: Finding, place: Place, policy: Policy, rules: Rules, now: datetime) -> Exemption | None:

@@ -20,6 +20,7 @@ from guardrail.paths import fold as fold_text
 from guardrail.paths import parse, under
 from guardrail.people import people_needed
 from guardrail.plans import Step
+from guardrail.policy import is_undecided
 from guardrail.turn import Engine, Turn
 from guardrail.values import SEVERITIES, Control, Decision, Edit, Kind, Mode, Plan, ResourceType, Severity
 
@@ -167,6 +168,7 @@ async def _decide(turn: Turn, type: ResourceType, controls: Sequence[Control], d
                 return
     _report(turn, [one for one in decisions if one.mode != "report"], type, controls, document)
     _drop_stale_ask(turn, decisions)
+    _refuse(turn, decisions)
     is_open = turn.case.acting or (turn.case.asked and turn.case.asked.state == "held")
     await turn.commit(again_s=HELD_AGAIN_S if is_open else None)
 
@@ -207,6 +209,8 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
         drifts = list(type.isolate(document.node(), {}))
     edits, refused = plans.edits(type, drifts)
     turn.refused += [(drift.path, why) for drift, why in refused]
+    if kind == "isolate" and not edits:
+        turn.refused += [(decision.finding.path, why) for decision in mine for _, why in refused]
     edits = tuple(edit for edit in edits if edit not in tried)
     if not edits:
         return False
@@ -236,6 +240,25 @@ async def _plan(turn: Turn, type: ResourceType, controls: Sequence[Control], doc
         turn.made(decision, plan)
     await send(turn, type, controls, document, steps)
     return True
+
+
+def _refuse(turn: Turn, decisions: Sequence[Decision]) -> None:
+    """What the policy has mended, no plan can, and nothing under way does: people are told, once as long as it is found."""
+    waits = [parse(edit.path) for action in (turn.case.acting, turn.case.asked) if action for edit in action.plan.edits]
+    reasons = dict[tuple[str, str], list[str]]()
+    for one in decisions:
+        key, path = plans.key(one.finding), parse(one.finding.path)
+        if is_undecided(one):
+            reasons[key] = [one.finding.why]
+        elif one.mode in ("approve", "enforce"):
+            reasons[key] = [why for at, why in turn.refused if under(path, parse(at))]
+        if key in turn.case.refused or any(under(path, at) for at in waits):
+            reasons.pop(key, None)
+    if new := {key: why for key, why in reasons.items() if why}:
+        turn.case = replace(turn.case, refused=turn.case.refused | new.keys())
+        turn.note("plan.refused", finding_ids=[turn.finding_id(*key) for key in new],
+                  controls=sorted({control for control, _ in new}), paths=sorted({path for _, path in new}),
+                  why="; ".join(dict.fromkeys(one for why in new.values() for one in why)))
 
 
 def _sound(turn: Turn, type: ResourceType, controls: Sequence[Control], document: Document,

@@ -240,7 +240,8 @@ class Turn:
     def remember(self, decisions: Sequence[Decision]) -> None:
         """Which findings were only reported: what is found anew under a raised mode may act, the backlog asks."""
         now = {plans.key(one.finding) for one in decisions if one.mode in ("ignore", "report")}
-        self.case = replace(self.case, reported=frozenset((self.case.reported | now) & self.case.findings))
+        self.case = replace(self.case, reported=frozenset((self.case.reported | now) & self.case.findings),
+                            refused=self.case.refused & self.case.findings)
 
     async def pin_exempt(self, decisions: Sequence[Decision]) -> None:
         """The values first seen under an exemption are pinned to it: worse ones are drift again."""

@@ -218,6 +218,7 @@ class Case:
     head: str = ""
     findings: frozenset[tuple[str, str]] = frozenset()      # (control, path); path "?" for unreadable
     reported: frozenset[tuple[str, str]] = frozenset()      # findings that were only reported: a raised mode asks for them
+    refused: frozenset[tuple[str, str]] = frozenset()       # findings of which people know that no plan mends them
     good: Mapping[str, Any] = field(default_factory=dict)   # part ("" or "+x") -> what it held when it last was good
     accepted: Mapping[str, tuple[Acceptance, Acceptance]] = field(default_factory=dict)    # parts of `good`: they stay
     accepting: Mapping[str, Acceptance] = field(default_factory=dict)       # part -> a first yes
