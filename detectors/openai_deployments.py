@@ -7,6 +7,7 @@ paused: inference answers 423, the deployment stays (published client, 2026). sk
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from detectors import floors
@@ -124,10 +125,15 @@ def overflow_is_as_safe(account: Node, p: Parameters) -> Iterator[Drift]:
         other = deployments.get(target)
         ours, theirs = (one.text(POINTER) or fold(DEFAULT_POLICY) if one else "" for one in (deployment, other))
         if other is None or (ours != theirs and not {ours, theirs} <= strengths.keys()):
-            yield from deployment.undecided(SPILLOVER, "where it leads, or through which filter, cannot be told")
+            found = deployment.undecided(SPILLOVER, "where it leads, or through which filter, cannot be told")
         elif (sku(other) not in {*allowed, sku(deployment)}
               or (ours != theirs and not at_least_as_strong(strengths[theirs], strengths[ours]))):
-            yield from deployment.expect(SPILLOVER, known=(deployment.get(SPILLOVER),))
+            found = deployment.expect(SPILLOVER, known=(deployment.get(SPILLOVER),))
+        else:
+            continue
+        # where both were weak, mending the first one's filter makes this speak, and opens nothing
+        measures = (deployment.path(POINTER), *(policies[name].path() for name in {ours} & policies.keys()))
+        yield from (replace(drift, measures=measures) for drift in found)
 
 
 def _capacities(value: Any) -> str:

@@ -339,6 +339,7 @@ async def _verified(turn: Turn, type: ResourceType, controls: Sequence[Control],
         raise Stale("done by somebody: decided anew")
     if action.expects is not ABSENT:
         predicted = replace(document, body=action.expects)
+        turn.foreseen = {plans.key(one) for one in plans.judge(controls, predicted, turn.parameters)}
         steps = steps or plans.steps(type, predicted, [edit for edit in action.plan.edits if edit.after is not ABSENT])
         missing, foreign = proof.lost(type, predicted, document, steps)
         if missing and action.state == "failed":

@@ -48,6 +48,10 @@ class Node:
         self._document, self._value, self._path = document, value, path
         self.troubles = troubles        # path -> why it could not be read; shared by all nodes of one check
 
+    def path(self, below: str = "") -> str:
+        """Where it stands in the document, as a drift says it."""
+        return show((*self._path, *parse(below)))
+
     def get(self, path: str = "") -> Any:
         """The value there; ABSENT for nothing, for null, and for what cannot be read."""
         below = parse(path)
@@ -121,7 +125,7 @@ class Node:
         wanted = at_least if at_least is not None else (one_of[0] if one_of else ABSENT)
         is_known = (value is ABSENT or ranks or _equal(value, absent) or any(_equal(value, bad) for bad in known)
                     or (isinstance(value, bool) and isinstance(wanted, bool)))
-        at = show((*self._path, *parse(path)))
+        at = self.path(path)
         if is_known:
             yield Drift(at, observed, wanted)
         else:
@@ -134,11 +138,11 @@ class Node:
 
     def unwanted(self, note: str = "") -> Iterator[Drift]:
         """This node should not be there."""
-        yield Drift(show(self._path), self._value, ABSENT, note=note)
+        yield Drift(self.path(), self._value, ABSENT, note=note)
 
     def undecided(self, path: str, note: str) -> Iterator[Drift]:
         """Something is wrong there, and only a person knows what is right."""
-        yield Drift(show((*self._path, *parse(path))), self.get(path), ABSENT, decided=False, note=note)
+        yield Drift(self.path(path), self.get(path), ABSENT, decided=False, note=note)
 
     @property
     def known_good(self) -> Node:
@@ -154,7 +158,7 @@ class Node:
         return self._document.id
 
     def _odd(self, path: str, wanted: str) -> None:
-        at = show((*self._path, *parse(path)))
+        at = self.path(path)
         self.troubles[at] = f"{at or 'the resource'} is not {wanted}"
 
 

@@ -10,7 +10,7 @@ from guardrail.documents import Document
 from guardrail.errors import Unsafe
 from guardrail.paths import ABSENT, Item, Path, get, parse, put, same, show, under
 from guardrail.plans import Step, judge, key
-from guardrail.values import COMMON, Control, Edit, Parameters, ResourceType
+from guardrail.values import COMMON, Control, Edit, Finding, Parameters, ResourceType
 
 _PAIRED_BY = ("name", "id", "key")
 
@@ -80,11 +80,28 @@ def prove(document: Document, steps: Sequence[Step], controls: Sequence[Control]
         return
     before = {key(finding) for finding in judge(controls, document, parameters)}
     for count in range(1, len(steps) + 1):
-        after = judge(controls, predict(document, steps[:count]), parameters)
-        opened = [finding for finding in after if key(finding) not in before]
-        if opened:
-            first = opened[0]
-            raise Unsafe(f"request {count} of {len(steps)} would open {first.control} at {first.path or 'the resource'}")
+        after = predict(document, steps[:count])
+        for found in judge(controls, after, parameters):
+            if key(found) not in before and not _only_measured(found, document, after, controls, parameters):
+                raise Unsafe(f"request {count} of {len(steps)} would open {found.control} at {found.path or 'the resource'}")
+
+
+def _only_measured(found: Finding, before: Document, after: Document, controls: Sequence[Control],
+                   parameters: Callable[[Control], Parameters]) -> bool:
+    """Whether it is found only because the plan mends what it is measured by: by the measure as it was, it is silent.
+
+    What it finds was there before, and goes on as drift like any other: fixed or asked by its own mode, in a plan of its own.
+    A measure that was put back may name another, which is put back too: the filter that was used before.
+    """
+    own = [control for control in controls if control.id == found.control]
+    body, back = after.body, set[str]()
+    still: Finding | None = found
+    while still and still.drift and (measures := set(still.drift.measures) - back):
+        for path in map(parse, sorted(measures)):
+            body = put(body, path, get(before.body, path))
+        back |= measures
+        still = next((one for one in judge(own, replace(after, body=body), parameters) if key(one) == key(found)), None)
+    return still is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ class Turn:
         self.confirmed: frozenset[str] = frozenset()    # who drifted it, where Azure says so: guardrail.confirmed
         self.raised: set[tuple[str, str]] = set()
         self.refused: list[tuple[str, str]] = []
+        self.foreseen: set[tuple[str, str]] = set()     # what an action of ours was known to make its controls find
         self.blind: set[str] = set()            # controls that could not read what they look at: what they found stays
         self._records: list[Record] = []
         self._taken: list[tuple[str, int, float]] = []
@@ -201,9 +202,10 @@ class Turn:
                 **({"observed": finding.drift.observed, "wanted": finding.drift.wanted, "decided": finding.drift.decided}
                    if finding.drift else {}))
         changes = self.look.changes if self.look else ()
-        if self.raised and changes and self.case.acting is None and self.is_known and all(map(self.is_ours, changes)):
+        new = self.raised - self.foreseen
+        if new and changes and self.case.acting is None and self.is_known and all(map(self.is_ours, changes)):
             self.note("identity.misused", event_ids=[change.event_id for change in changes],
-                      controls=sorted({control for control, _ in self.raised}))
+                      controls=sorted({control for control, _ in new}))
         self.case = replace(self.case, findings=self.case.findings - before | now.keys())
         if not document.gone and not document.unreadable:
             good = {**baselines.good(judged, document, found), **{part: self.case.good[part] for part in self.case.accepted}}

@@ -73,6 +73,7 @@ class Drift:
     decided: bool = True
     note: str = ""
     learned: bool | None = None     # wants what was merely seen; None: `judge` finds out, False: parameters vouch for it
+    measures: tuple[str, ...] = ()  # paths of what it is only measured by: where those alone moved, nothing was opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from guardrail import plans, proof
 from guardrail.documents import Document, Node
 from guardrail.errors import Malformed, Unsafe
 from guardrail.ids import parse as parse_id
-from guardrail.paths import ABSENT, same
+from guardrail.paths import ABSENT, get, parse, same
 from guardrail.values import COMMON, Control, Drift, Edit, Parameters, Plan, ResourceType, Route
 from remediators import TYPES
 
@@ -130,6 +131,24 @@ def test_a_write_that_opens_something_is_refused() -> None:
     proof.prove(shut, plans.steps(TYPE, shut, edits), [CLOSED], none, loosens=True)
 
 
+@pytest.mark.threat("I2")
+@pytest.mark.parametrize(("stood", "becomes", "named", "opens"), [
+    ({"a": "1", "b": "1"}, {"b": "3"}, True, False), ({"a": "1", "b": "1"}, {"b": "3"}, False, True),
+    ({"a": "3", "b": "3"}, {"a": "1"}, True, True), ({"a": "2", "b": "2"}, {"a": "1", "b": "3"}, True, True),
+    ({"a": "2", "b": "1"}, {"a": "3", "b": "3"}, True, False),
+], ids=["the measure rises", "nobody said that it is a measure", "it falls below it", "both move apart", "both rise"])
+def test_where_only_the_measure_rises_nothing_is_opened(stood: Any, becomes: Any, named: bool, opens: bool) -> None:
+    """`tags.a` shall be no less than `tags.b`, and is measured by it."""
+    def no_less(thing: Node, _: Parameters) -> Iterator[Drift]:
+        if thing.text("tags.a") < thing.text("tags.b"):
+            yield Drift("tags.a", thing.get("tags.a"), thing.get("tags.b"), measures=("tags.b",) if named else ())
+
+    document = replace(DOCUMENT, body={**BODY, "tags": stood})
+    steps = plans.steps(TYPE, document, [Edit(f"tags.{name}", stood[name], value) for name, value in becomes.items()])
+    with pytest.raises(Unsafe, match="would open made-closed") if opens else nullcontext():
+        proof.prove(document, steps, [replace(CLOSED, check=no_less)], none)
+
+
 def test_a_request_that_does_not_give_the_edits_is_refused() -> None:
     (step,) = plans.steps(TYPE, DOCUMENT, [Edit("properties.open", True, False)])
     body = {"properties": {"open": False, "level": "High"}}
@@ -215,18 +234,71 @@ def test_any_drifts_together_are_fixed_proved_and_undone(controls: list[Control]
         reverting = {control.id for control in every if control.response == "revert"}
         edits, _ = plans.edits(type, [one.drift for one in found if one.drift and one.control in reverting])
         steps = plans.steps(type, document, edits)
-        try:
-            proof.prove(document, steps, every, lambda control: control.parameters)
-        except Unsafe as error:     # it compares two policies: where both were weak, mending one makes the other the weaker
-            if "would open openai-deployment-spillover" not in str(error):
-                raise
-            continue
+        proof.prove(document, steps, every, lambda control: control.parameters)
         fixed = proof.predict(document, steps)
         assert plans.holds(fixed, edits)
         again, _ = plans.edits(type, [one.drift for one in plans.judge(every, fixed, lambda control: control.parameters)
                                       if one.drift and one.control in reverting])
         assert [edit for edit in again if any(edit.path == other.path for other in edits)] == []
         assert same(proof.edited(fixed, edits).body, fixed.body)
+
+
+AI = "Microsoft.CognitiveServices/accounts"
+CHAT, BATCH = (f"+deployments[name='{name}'].properties" for name in ("chat-gpt", "chat-batch"))
+STRICT, SECOND = (f"+raiPolicies[name='{name}']" for name in ("strict", "second"))
+SHIELD, HATE = (f"properties.contentFilters[name='{name}',source='Prompt']" for name in ("Indirect Attack", "Hate"))
+OF_STRICT = get(recorded.good(AI).body, parse(STRICT))
+RELATED: list[dict[str, Any]] = [       # an account whose parts are compared with each other: these, in any order
+    {SECOND: {**OF_STRICT, "name": "second"}, f"{BATCH}.raiPolicyName": "second"},
+    *({f"{one}.raiPolicyName": name} for one in (CHAT, BATCH) for name in ("Microsoft.Default", "Microsoft.DefaultV2", ABSENT)),
+    *({f"{one}.{SHIELD}.blocking": False} for one in (STRICT, SECOND)),
+    *({f"{one}.{HATE}.severityThreshold": level} for one in (STRICT, SECOND) for level in ("High", "Low")),
+    {f"{CHAT}.sku.name": "GlobalStandard"}, {f"{BATCH}.sku.name": "GlobalStandard"}, {STRICT: ABSENT},
+]
+
+
+OVERFLOWS: list[dict[str, Any]] = [     # never in a circle: it leads from a provisioned deployment to a standard one
+    {}, {f"{CHAT}.spilloverDeploymentName": "chat-batch"}, {f"{BATCH}.spilloverDeploymentName": "chat-gpt"}]
+OF_AI = [one.drift for one in REVERTING if one.on == AI and one.id != "openai-deployment-spillover"]
+
+
+@given(st.lists(st.sampled_from([*RELATED, *OF_AI]), max_size=8), st.sampled_from(OVERFLOWS), st.booleans())
+@example([RELATED[0], {f"{CHAT}.raiPolicyName": "Microsoft.DefaultV2"}, {f"{SECOND}.{SHIELD}.blocking": False}],
+         OVERFLOWS[2], True)
+def test_what_is_compared_with_each_other_is_mended_whatever_drifted_at_once(drifts: list[Any], overflow: Any,
+                                                                             is_known: bool) -> None:
+    """Round by round, as reconcile goes: the whole plan, or those requests that are sound by themselves. None is stuck."""
+    type = next(one for one in TYPES if one.name == AI)
+    every = [control for control in CONTROLS if control.on == AI]
+    reverting = {control.id for control in every if control.response == "revert"}
+    body = recorded.good(AI).body
+    for drift in (*drifts, overflow):
+        with suppress(Malformed):       # two drifts that cannot be had at once
+            body = recorded.laid(body, drift)
+    document = replace(recorded.good(AI).document, body=body)
+    document = document if is_known else replace(document, good={})
+    for _ in range(10):
+        found = plans.judge(every, document, default)
+        edits, _ = plans.edits(type, [one.drift for one in found if one.drift and one.control in reverting])
+        steps = plans.steps(type, document, edits)
+        if not steps:
+            return
+        alone = [one for one in steps if is_sound(document, [one], every)]
+        sound = next((some for some in (steps, alone) if is_sound(document, some, every)), [])
+        assert sound, [one.request.url for one in steps]
+        document = proof.predict(document, sound)
+    raise AssertionError("it never ends")
+
+
+def default(control: Control) -> Parameters:
+    return control.parameters
+
+
+def is_sound(document: Document, steps: list[plans.Step], controls: list[Control]) -> bool:
+    with suppress(Unsafe):
+        proof.prove(document, steps, controls, default)
+        return True
+    return False
 
 
 @pytest.mark.threat("E8")
