@@ -48,6 +48,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   // checkov:skip=CKV_AZURE_17: people sign in by Entra ID, not by certificate
   // checkov:skip=CKV_AZURE_212: Flex Consumption scales by itself and takes no number of workers
   // checkov:skip=CKV_AZURE_213: Flex Consumption has no health check
+  // checkov:skip=CKV_AZURE_78: Flex Consumption has no FTP, and newer regions refuse a site that names ftpsState (error 51021)
   name: name
   location: location
   tags: union(tags, {
@@ -87,7 +88,6 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       http20Enabled: true
       remoteDebuggingEnabled: false
       webSocketsEnabled: false
