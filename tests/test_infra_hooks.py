@@ -187,12 +187,13 @@ def test_going_back_to_report_takes_the_write_role_away(ceiling: str, removed: l
 def test_publishing_is_shut_again_for_both_apps(console: str, front: str, tmp_path: Path) -> None:
     code, _, calls = run("publishing.sh close", tmp_path, GUARDRAIL_CONSOLE_ACCESS=console)
     assert code == 0
-    sites = f"{GROUP}/providers/Microsoft.Web/sites"
-    told = {(call.split()[4].removeprefix(f"{sites}/"), call.split("--set ")[1].split()[0]) for call in calls}
-    assert told == {
-        ("front-app", f"properties.publicNetworkAccess={front}"), ("hands-app", "properties.publicNetworkAccess=Disabled"),
-        ("front-app/config/web", "properties.scmIpSecurityRestrictionsDefaultAction=Deny"),
-        ("hands-app/config/web", "properties.scmIpSecurityRestrictionsDefaultAction=Deny")}
+    told = {call.split("--url ")[1].split()[0]: call.split("--body ")[1].split(" --only")[0] for call in calls
+            if call.startswith("az rest --method patch ")}
+    sites, version = f"{GROUP}/providers/Microsoft.Web/sites", "?api-version=2025-03-01"
+    assert {url.removeprefix(f"{sites}/").removesuffix(version): json.loads(body)["properties"] for url, body in told.items()} == {
+        "front-app": {"publicNetworkAccess": front}, "hands-app": {"publicNetworkAccess": "Disabled"},
+        "front-app/config/web": {"scmIpSecurityRestrictionsDefaultAction": "Deny"},
+        "hands-app/config/web": {"scmIpSecurityRestrictionsDefaultAction": "Deny"}}
 
 
 def test_a_door_that_does_not_shut_is_said_and_the_other_is_shut_all_the_same(tmp_path: Path) -> None:

@@ -11,15 +11,17 @@ case "$1" in
 esac
 [ "$1" = open ] || [ "${GUARDRAIL_CONSOLE_ACCESS:-public}" = public ] || front=Disabled
 
-version=2025-03-01
+# What is changed and nothing else: a site read and written back whole carries properties that Flex Consumption refuses (51021)
+patch() {
+  az rest --method patch --url "$1?api-version=2025-03-01" --body "{\"properties\": {\"$2\": \"$3\"}}" --only-show-errors --output none
+}
+
 failed=0
 for app in "$GUARDRAIL_FRONT" "$GUARDRAIL_HANDS"; do
   id="$GUARDRAIL_GROUP/providers/Microsoft.Web/sites/$app"
   [ "$app" = "$GUARDRAIL_HANDS" ] && access=$hands || access=$front
-  az resource update --ids "$id" --api-version "$version" --set "properties.publicNetworkAccess=$access" \
-    --only-show-errors --output none || failed=1
-  az resource update --ids "$id/config/web" --api-version "$version" \
-    --set "properties.scmIpSecurityRestrictionsDefaultAction=$action" --only-show-errors --output none || failed=1
+  patch "$id" publicNetworkAccess "$access" || failed=1
+  patch "$id/config/web" scmIpSecurityRestrictionsDefaultAction "$action" || failed=1
 done
 if [ $failed = 1 ]; then
   printf '  (x) Could not %s publishing at both apps\n      Cure: azd hooks run postdeploy closes it; azd deploy tries again\n' "$1" >&2
