@@ -17,7 +17,7 @@ param installation string
 var blobOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 var blobContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var blobReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
-var queueReader = '19e7f393-937e-4f77-808e-94535e297925'
+var queueContributor = '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
 var queueProcessor = '8a0f0c08-91a1-4084-bc3d-661d67233fed'
 var queueSender = 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a'
 var tableContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
@@ -49,17 +49,13 @@ var hostGrants = [
     role: tableContributor
   }
 ]
-// A trigger reads and takes; the host puts into the poison queue what failed too often
+// The host takes messages, deletes them, and puts off what failed or takes long. That is an update, which needs messages/write: the
+// two roles that the documentation names for a trigger lack it, so that a failed message came back after ten minutes, not 30 seconds
 var queueGrants = [
   {
     queue: 'events'
     principalId: frontPrincipalId
-    role: queueReader
-  }
-  {
-    queue: 'events'
-    principalId: frontPrincipalId
-    role: queueProcessor
+    role: queueContributor
   }
   {
     queue: 'events-poison'
@@ -74,32 +70,12 @@ var queueGrants = [
   {
     queue: 'looks'
     principalId: handsPrincipalId
-    role: queueReader
-  }
-  {
-    queue: 'looks'
-    principalId: handsPrincipalId
-    role: queueProcessor
-  }
-  {
-    queue: 'looks'
-    principalId: handsPrincipalId
-    role: queueSender
+    role: queueContributor
   }
   {
     queue: 'looks-poison'
     principalId: handsPrincipalId
-    role: queueReader
-  }
-  {
-    queue: 'looks-poison'
-    principalId: handsPrincipalId
-    role: queueProcessor
-  }
-  {
-    queue: 'looks-poison'
-    principalId: handsPrincipalId
-    role: queueSender
+    role: queueContributor
   }
   {
     queue: 'events-poison'
