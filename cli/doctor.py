@@ -19,10 +19,11 @@ from cli.seen import NotSeen, Seen
 from guardrail import app, ids, policy, roles
 from guardrail.errors import ConfigError
 from guardrail.ids import ResourceId
+from guardrail.paths import fold
 from guardrail.policy import Policy
 
 PROBE_WAIT_S, PROBE_STEP_S = 300.0, 5.0
-NAMED = ("AUDIT_GROUP", "GUARDED", "RECORDS_ID", "ANCHORS", "CEILING")
+NAMED = ("AUDIT_GROUP", "GUARDED", "RECORDS_ID", "ANCHORS", "CEILING", "UNKNOWN_ACTIONS")
 
 
 def doctor(
@@ -81,7 +82,7 @@ def _told(line: Line) -> str:
 async def _look(group: ResourceId, cloud: str, policy_name: str, *, is_azds: bool, waits: bool) -> Seen:
     """`is_azds`: what azd and the environment say of names and addresses is said of this group."""
     named = {name: remote.setting(f"GUARDRAIL_{name}")[0] if is_azds else "" for name in NAMED}
-    known = here(policy_name, named["CEILING"])
+    known = here(policy_name, named["CEILING"], named["UNKNOWN_ACTIONS"])
     async with live.arm(cloud, ids.subscription(group)) as arm:
         found = await seen.azure(arm, group, named, (type.partition("/")[0] for type in known["versions"]), app.now())
     asked, why = _console() if is_azds else (None, "the console of this group is not known here")
@@ -118,8 +119,8 @@ def _console() -> tuple[remote.Remote | None, str]:
         return None, str(error)
 
 
-def here(policy_name: str, ceiling: str) -> dict[str, Any]:
-    """What this very package wants: policy, roles, filters, api-versions, version."""
+def here(policy_name: str, ceiling: str, unknown: str = "") -> dict[str, Any]:
+    """What this very package wants: policy, roles, filters, api-versions, version. `unknown`: actions that no role can hold."""
     loaded: Policy | ConfigError
     try:
         loaded = target.load_policy(policy_name)
@@ -129,7 +130,8 @@ def here(policy_name: str, ceiling: str) -> dict[str, Any]:
     on, actions = role.needed(known, report_only=False)
     return {"policy": loaded.hash if isinstance(loaded, Policy) else loaded, "ceiling": ceiling,
             "has_approvers": bool(known.approvals.approvers), "roles": actions, "filters": roles.heard(on),
-            "versions": versions(), "version": guardrail.__version__, "namesake": shutil.which("guardrails") or ""}
+            "unknown": [fold(one) for one in unknown.split(",") if one], "versions": versions(),
+            "version": guardrail.__version__, "namesake": shutil.which("guardrails") or ""}
 
 
 def versions() -> dict[str, list[str]]:

@@ -18,6 +18,9 @@ param managementGroups string = ''
 @description('Ids of system topics that guarded subscriptions have already, comma-separated. Azure allows one a subscription.')
 param existingTopics string = ''
 
+@description('Actions of roles.json that Azure does not publish, comma-separated: a role that names one is refused. preprovision.sh finds them.')
+param unknownActions string = ''
+
 @description('What no decision goes above. report: no role is assigned that writes to anything guarded.')
 @allowed([
   'report'
@@ -240,6 +243,7 @@ module guard 'subscription.bicep' = [for id in guarded: {
     makesGroup: (id != subscription().subscriptionId)
     handsPrincipalId: apps.outputs.handsPrincipalId
     ceiling: ceiling
+    unknownActions: empty(unknownActions) ? [] : split(toLower(unknownActions), ',')
     existingTopicId: join(filter(topics, topic => startsWith(toLower(topic), '/subscriptions/${id}/')), '')
     recordsId: storage.outputs.recordsId
     delivery: delivery

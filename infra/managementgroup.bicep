@@ -8,6 +8,9 @@ param installation string
 @description('Object id of the identity of hands: output of the main deployment.')
 param handsPrincipalId string
 
+@description('Actions that Azure does not publish, in lower case: a role that names one is refused (InvalidActionOrNotAction).')
+param unknownActions array = []
+
 var actions = loadJsonContent('roles.json')
 
 resource reader 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
@@ -18,7 +21,7 @@ resource reader 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
     type: 'CustomRole'
     permissions: [
       {
-        actions: actions.reader
+        actions: filter(actions.reader, action => !contains(unknownActions, toLower(action)))
         notActions: []
         dataActions: []
         notDataActions: []

@@ -26,6 +26,9 @@ param handsPrincipalId string
 ])
 param ceiling string = 'report'
 
+@description('Actions that Azure does not publish, in lower case: a role that names one is refused (InvalidActionOrNotAction).')
+param unknownActions array = []
+
 @description('Id of the system topic that this subscription has already; empty: one is made.')
 param existingTopicId string = ''
 
@@ -53,7 +56,7 @@ resource reader 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
     type: 'CustomRole'
     permissions: [
       {
-        actions: actions.reader
+        actions: filter(actions.reader, action => !contains(unknownActions, toLower(action)))
         notActions: []
         dataActions: []
         notDataActions: []
@@ -82,7 +85,7 @@ resource remediator 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (c
     type: 'CustomRole'
     permissions: [
       {
-        actions: actions.remediator
+        actions: filter(actions.remediator, action => !contains(unknownActions, toLower(action)))
         notActions: []
         dataActions: []
         notDataActions: []

@@ -151,8 +151,8 @@ def test_chats_are_references_to_the_vault() -> None:
 
 
 def test_the_host_may_put_off_a_message_of_each_queue_that_triggers() -> None:
-    """An update of a message, which is messages/write: of the built-in roles for queues Contributor alone has it. Nobody else has
-    it on these queues, and each part only on its own."""
+    """An update of a message, which is messages/write: of the built-in roles for queues Contributor alone has it. Each part
+    has it on the queues that it takes from, and on no other."""
     source = (infra.ROOT / "function_app.py").read_text("utf-8")
     front, hands = (set(re.findall(r'queue_name="([\w-]+)"', half)) for half in source.split('in ("hands", "all")'))
     assert (front, hands) == ({"events"}, {"looks", "looks-poison"})

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests import infra
-from tests.bicep import parsed
+from tests.bicep import Template, parsed
 
 HOOKS = infra.INFRA / "hooks"
 AZD = YAML(typ="safe").load((infra.ROOT / "azure.yaml").read_text("utf-8"))
@@ -27,6 +27,8 @@ ENVIRONMENT = {
 }
 # what people may set beside the outputs and parameters
 OWN = {"AZURE_ENV_NAME", "AZURE_SUBSCRIPTION_ID", "GUARDRAIL_DEPLOY", "GUARDRAIL_CLI", "PYTHON"}
+# what Azure publishes: every action that our roles name, in letters of its own
+USUAL = {'"az provider operation show"*': """sed -n 's|^ *"\\(.*/.*\\)",*$|\\1|p' infra/roles.json | tr R r"""}
 STUB = """#!/bin/sh
 printf '%s\\n' "{name} $*" >>"$LOG"
 case "{name} $*" in
@@ -37,6 +39,7 @@ esac
 
 def run(hook: str, tmp_path: Path, answers: Mapping[str, str] = {}, **more: str) -> tuple[int, str, list[str]]:
     """(exit code, what it said, calls) of a hook; `answers`: pattern of a call -> shell that answers it."""
+    answers = {**answers, **{pattern: answer for pattern, answer in USUAL.items() if pattern not in answers}}
     log = tmp_path / "log"
     log.write_text("")
     cases = "".join(f"  {pattern}) {answer} ;;\n" for pattern, answer in answers.items())
@@ -173,6 +176,30 @@ def test_it_says_before_what_it_will_be_allowed_to_do(ceiling: str, said: str, t
     assert f"({len(reads)} read actions" in told
 
 
+def test_an_action_that_azure_does_not_publish_is_left_out_of_the_roles_and_said(tmp_path: Path) -> None:
+    """Azure refuses a role definition that names one, and the deployment with it."""
+    read, write = "Microsoft.Search/searchServices/read", "Microsoft.BotService/botServices/channels/write"
+    shows = USUAL['"az provider operation show"*'] + f" | grep -vi -e {read} -e {write}"
+    code, said, calls = run("preprovision.sh", tmp_path, {'"az provider operation show"*': shows})
+    assert code == 0
+    assert f"azd env set GUARDRAIL_UNKNOWN_ACTIONS {read},{write}" in calls
+    assert f"shows as unreadable: {read},{write}" in said
+    given = {**infra.LEAST, "ceiling": "enforce", "unknownActions": f"{read},{write}"}
+    left = Template(infra.INFRA / "main.bicep", given, f"/subscriptions/{ONE}").resources()
+    held = {action for one in left if one.type == infra.DEFINITIONS and "probe" not in one.body["properties"]["roleName"]
+            for action in one.body["properties"]["permissions"][0]["actions"]}
+    wanted = json.loads((infra.INFRA / "roles.json").read_bytes())
+    assert held == {*wanted["reader"], *wanted["remediator"]} - {read, write}
+
+
+@pytest.mark.parametrize("answer", ["exit 1", "true"])
+def test_actions_that_cannot_be_read_stop_it(answer: str, tmp_path: Path) -> None:
+    code, said, calls = run("preprovision.sh", tmp_path, {'"az provider operation show"*': answer})
+    assert code == 1
+    assert "could not be read" in said
+    assert not [call for call in calls if "UNKNOWN" in call]
+
+
 @pytest.mark.threat("F8")
 @pytest.mark.parametrize(("ceiling", "removed"), [("report", ["a", "b"]), ("approve", [])])
 def test_going_back_to_report_takes_the_write_role_away(ceiling: str, removed: list[str], tmp_path: Path) -> None:
@@ -190,7 +217,8 @@ def test_publishing_is_shut_again_for_both_apps(console: str, front: str, tmp_pa
     told = {call.split("--url ")[1].split()[0]: call.split("--body ")[1].split(" --only")[0] for call in calls
             if call.startswith("az rest --method patch ")}
     sites, version = f"{GROUP}/providers/Microsoft.Web/sites", "?api-version=2025-03-01"
-    assert {url.removeprefix(f"{sites}/").removesuffix(version): json.loads(body)["properties"] for url, body in told.items()} == {
+    sent = {url.removeprefix(f"{sites}/").removesuffix(version): json.loads(body)["properties"] for url, body in told.items()}
+    assert sent == {
         "front-app": {"publicNetworkAccess": front}, "hands-app": {"publicNetworkAccess": "Disabled"},
         "front-app/config/web": {"scmIpSecurityRestrictionsDefaultAction": "Deny"},
         "hands-app/config/web": {"scmIpSecurityRestrictionsDefaultAction": "Deny"}}

@@ -36,6 +36,11 @@ def role(seen: Seen) -> Iterator[Line]:
     """Writes under a ceiling that only reports are report_only's to tell."""
     reads, writes = of(seen, "here", "roles", "reader"), of(seen, "here", "roles", "remediator")
     wanted = reads if ceiling(seen) == "report" else [*reads, *writes]
+    unheld = [action for action in wanted if fold(action) in of(seen, "here", "unknown")]
+    if unheld:
+        yield Line("warning", f"Azure publishes no such action, so what needs it is not guarded: {few(unheld)}",
+                   "azd provision asks Azure again; guardrail controls list shows what needs it")
+    wanted = [action for action in wanted if action not in unheld]
     for guarded in of(seen, "guarded"):
         found = of(seen, "roles", "hands", guarded)
         lacks = held.missing(found, wanted, f"/subscriptions/{guarded}")

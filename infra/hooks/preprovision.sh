@@ -53,6 +53,22 @@ for id in $guarded; do
 done
 azd env set GUARDRAIL_TOPICS "$topics"
 
+# Azure refuses a role that names an action which no provider publishes, and the whole deployment with it
+known=
+for provider in $(sed -n 's|^ *"\(Microsoft\.[A-Za-z]*\)/.*|\1|p' infra/roles.json | sort -u); do
+  found=$(az provider operation show --namespace "$provider" --only-show-errors --output tsv \
+    --query '[operations, resourceTypes[].operations[]][] | [?!isDataAction].name') || found=
+  [ -n "$found" ] || stop "the actions of $provider could not be read" "run this again: without them the roles may be refused"
+  known="$known
+$found"
+done
+unknown=
+for action in $(sed -n 's|^ *"\(Microsoft\.[A-Za-z]*/.*\)".*|\1|p' infra/roles.json); do
+  printf '%s' "$known" | grep -qixF "$action" || unknown="${unknown:+$unknown,}$action"
+done
+azd env set GUARDRAIL_UNKNOWN_ACTIONS "$unknown"
+[ -z "$unknown" ] || say "  (!) Azure publishes no such action, so no role can hold it, and what needs it shows as unreadable: $unknown"
+
 reads=$(sed -n '/"reader"/,/]/p' infra/roles.json | grep -c '/read"')
 say "Guardrail will create rg-guardrail-$AZURE_ENV_NAME and rg-guardrail-$AZURE_ENV_NAME-audit, and in each of: $guarded"
 say "  the role Guardrail reader ($reads read actions, listed in infra/roles.json) and one event subscription."
