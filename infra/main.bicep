@@ -126,6 +126,7 @@ module net 'modules/network.bicep' = {
     location: location
     tags: tags
     isPrivate: (network == 'private')
+    isConsolePrivate: (consoleAccess == 'private')
     outbound: outbound
     workspaceId: monitor.outputs.workspaceId
   }

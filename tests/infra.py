@@ -29,6 +29,7 @@ DEPLOYMENTS: Mapping[str, Mapping[str, str]] = {
         "webhook": "https://hook.example/guardrail", "alertEmails": "oncall@example.com", "managementGroups": "mg-ai",
         "approvers": "11111111-1111-1111-1111-111111111111"},
     "asking, unseen": {"ceiling": "approve", "consoleAccess": "private", "guardedSubscriptions": OTHER},
+    "cheap and unseen": {"network": "service", "consoleAccess": "private"},
     "straight to the function": {"delivery": "function"},
 }
 

@@ -101,6 +101,17 @@ def test_the_apps_leave_by_one_network_that_lets_them_go_to_azure_only(name: str
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_each_private_endpoint_has_its_zone_in_the_network(name: str) -> None:
+    zones = {one.id for one in infra.made("Microsoft.Network/privateDnsZones", name)}
+    links = {one.id.partition("/virtualNetworkLinks/")[0] for one in infra.made(
+        "Microsoft.Network/privateDnsZones/virtualNetworkLinks", name)}
+    groups = infra.made("Microsoft.Network/privateEndpoints/privateDnsZoneGroups", name)
+    named = [zone["properties"] for one in groups for zone in one.body["properties"]["privateDnsZoneConfigs"]]
+    used = {zone["privateDnsZoneId"] for zone in named}
+    assert used <= zones == links
+
+
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("part", ["front", "hands"])
 def test_the_settings_are_taken_by_the_worker(name: str, part: str) -> None:
     """Unknown, missing and wrong ones are errors at its start."""

@@ -9,6 +9,9 @@ param endpointsPrefix string = '10.90.0.64/26'
 @description('True: private endpoints and their zones. False: service endpoints of the one subnet, which cost nothing.')
 param isPrivate bool
 
+@description('True: the console has a private endpoint, whatever the rest has.')
+param isConsolePrivate bool
+
 @description('azure: to Azure alone. https: anywhere by TCP 443, which Slack and foreign webhooks need.')
 @allowed([
   'azure'
@@ -25,6 +28,9 @@ var zoneNames = [
   concat('privatelink', replace(environment().suffixes.keyvaultDns, '.vault.', '.vaultcore.'))
   'privatelink.azurewebsites.net'
 ]
+var zonesMade = isPrivate ? zoneNames : isConsolePrivate ? [
+  zoneNames[4]
+] : []
 var tagsAllowed = concat([
   'VirtualNetwork'
   'AzureCloud'
@@ -149,13 +155,13 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
   }
 }
 
-resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for item in (isPrivate ? zoneNames : []): {
+resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for item in zonesMade: {
   name: item
   location: 'global'
   tags: tags
 }]
 
-resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (item, i) in (isPrivate ? zoneNames : []): {
+resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (item, i) in zonesMade: {
   parent: zones[i]
   name: name
   location: 'global'
@@ -170,7 +176,7 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
 output appsSubnetId string = '${network.id}/subnets/apps'
 output endpointsSubnetId string = '${network.id}/subnets/endpoints'
 
-@description('Ids of the private zones, by what they are for; none of them is there unless the network is private.')
+@description('Ids of the private zones, by what they are for; each is there only where an endpoint needs it.')
 output zoneIds object = {
   blob: resourceId('Microsoft.Network/privateDnsZones', zoneNames[0])
   queue: resourceId('Microsoft.Network/privateDnsZones', zoneNames[1])
