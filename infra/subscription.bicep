@@ -106,7 +106,7 @@ resource writes 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ceili
   }
 }
 
-resource own 'Microsoft.Resources/resourceGroups@2025-04-01' = if (makesGroup) {
+resource own 'Microsoft.Resources/resourceGroups@2025-04-01' = if (makesGroup && empty(existingTopicId)) {
   name: group
   location: location
   tags: tags
@@ -152,4 +152,4 @@ module events 'modules/events.bicep' = {
   ]
 }
 
-output topicId string = resourceId(topicGroup, 'Microsoft.EventGrid/systemTopics', topicName)
+output topicId string = topic.outputs.id

@@ -22,4 +22,5 @@ resource made 'Microsoft.EventGrid/systemTopics@2025-02-15' = if (!exists) {
   }
 }
 
+output id string = found.id
 output principalId string = exists ? found.identity.principalId : made.identity.principalId
