@@ -84,6 +84,9 @@ param storageSku string = 'Standard_ZRS'
 @maxValue(146000)
 param anchorDays int = 365
 
+@description('Locked: people locked the retention of the anchors, and a deployment that wrote it again would be refused. preprovision.sh looks.')
+param anchorsState string = ''
+
 var token = take(uniqueString(subscription().id, environmentName, location), 10)
 var tags = {
   'azd-env-name': environmentName
@@ -177,6 +180,7 @@ module storage 'modules/storage.bicep' = {
     endpointsSubnetId: net.outputs.endpointsSubnetId
     zoneIds: net.outputs.zoneIds
     immutableDays: anchorDays
+    isLocked: (anchorsState == 'Locked')
   }
 }
 

@@ -192,6 +192,13 @@ def test_an_action_that_azure_does_not_publish_is_left_out_of_the_roles_and_said
     assert held == {*wanted["reader"], *wanted["remediator"]} - {read, write}
 
 
+@pytest.mark.threat("C3")
+@pytest.mark.parametrize(("more", "state"), [({}, ""), ({"GUARDRAIL_ANCHORS": "stgranchor"}, "Locked")])
+def test_it_looks_whether_the_anchors_are_locked(more: Mapping[str, str], state: str, tmp_path: Path) -> None:
+    _, _, calls = run("preprovision.sh", tmp_path, {'"az storage container immutability-policy show"*': "echo Locked"}, **more)
+    assert f"azd env set GUARDRAIL_ANCHORS_STATE {state}" in calls
+
+
 @pytest.mark.parametrize("answer", ["exit 1", "true"])
 def test_actions_that_cannot_be_read_stop_it(answer: str, tmp_path: Path) -> None:
     code, said, calls = run("preprovision.sh", tmp_path, {'"az provider operation show"*': answer})

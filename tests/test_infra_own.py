@@ -89,7 +89,7 @@ def test_the_pages_name_every_filter_setting_and_output() -> None:
     tutorial = (infra.ROOT / "docs/tutorials/first-deployment.md").read_text("utf-8")
     given = set(re.findall(r"\$\{(GUARDRAIL_\w+)", (infra.INFRA / "main.parameters.json").read_text("utf-8")))
     unnamed = {name for name in given if f"`{name}`" not in tutorial and f" {name} " not in tutorial}
-    assert unnamed == {"GUARDRAIL_TOPICS", "GUARDRAIL_UNKNOWN_ACTIONS"}, "preprovision.sh sets them"
+    assert unnamed == {"GUARDRAIL_TOPICS", "GUARDRAIL_UNKNOWN_ACTIONS", "GUARDRAIL_ANCHORS_STATE"}, "preprovision.sh sets them"
     pages = "".join(path.read_text("utf-8") for path in (infra.ROOT / "docs").rglob("*.md"))
     told = set(re.findall(r"`(GUARDRAIL_\w+)`", pages))
     known = {f"GUARDRAIL_{name}" for name in settings.NAMES} | given | set(infra.template().outputs())

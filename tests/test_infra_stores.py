@@ -11,7 +11,7 @@ from guardrail import roles
 from guardrail import settings as app_settings
 from guardrail.paths import fold
 from tests import infra
-from tests.bicep import SUBSCRIPTION
+from tests.bicep import SUBSCRIPTION, Template
 from tests.infra import ACCOUNTS, ALL, SUBSCRIPTIONS
 
 
@@ -40,6 +40,15 @@ def test_anchors_can_only_be_appended_to_and_outlive_the_rest(name: str) -> None
     (lock,) = infra.made("Microsoft.Authorization/locks", name)
     assert "stgranchor" in lock.scope
     assert lock.scope.split("/")[4] == "rg-guardrail-test-audit"
+
+
+@pytest.mark.threat("C3")
+def test_a_locked_retention_is_not_written_again() -> None:
+    """Azure refuses it, with the whole deployment: what is locked can be extended, by another call."""
+    given = {**infra.LEAST, "anchorsState": "Locked"}
+    left = Template(infra.INFRA / "main.bicep", given, f"/subscriptions/{SUBSCRIPTION}").resources()
+    assert {one.type for one in infra.deployed()} - {one.type for one in left} == {
+        f"{ACCOUNTS}/blobServices/containers/immutabilityPolicies"}
 
 
 def test_everything_that_the_parts_ask_for_is_there() -> None:

@@ -53,6 +53,13 @@ for id in $guarded; do
 done
 azd env set GUARDRAIL_TOPICS "$topics"
 
+# A retention that people locked can be made longer, and no deployment may write it again
+state=
+[ -z "${GUARDRAIL_ANCHORS:-}" ] || state=$(az storage container immutability-policy show --account-name "$GUARDRAIL_ANCHORS" \
+  --container-name anchors --resource-group "$GUARDRAIL_AUDIT_GROUP" --query 'state || properties.state' --only-show-errors --output tsv) ||
+  say "  (!) The retention of the anchors could not be read. If it is locked, the deployment fails at it."
+azd env set GUARDRAIL_ANCHORS_STATE "$state"
+
 # Azure refuses a role that names an action which no provider publishes, and the whole deployment with it
 known=
 for provider in $(sed -n 's|^ *"\(Microsoft\.[A-Za-z]*\)/.*|\1|p' infra/roles.json | sort -u); do

@@ -16,6 +16,9 @@ param endpointsSubnetId string
 param zoneIds object
 param immutableDays int
 
+@description('True: the retention of the anchors is locked, and is left as it is.')
+param isLocked bool
+
 var subnetId = isPrivate ? '' : appsSubnetId
 var names = {
   front: 'stgrfront${token}'
@@ -147,7 +150,7 @@ module anchors 'account.bicep' = {
     containers: [
       'anchors'
     ]
-    immutableContainers: [
+    immutableContainers: isLocked ? [] : [
       'anchors'
     ]
   }
