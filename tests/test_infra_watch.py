@@ -15,7 +15,8 @@ from tests.infra import ALL
 
 ALERTS = json.loads((infra.INFRA / "alerts.json").read_bytes())
 WORKBOOK = json.loads((infra.INFRA / "workbook.json").read_bytes())
-BASE = ('let L = AppTraces | where Message startswith "{" | extend r = parse_json(Message), '
+BASE = ('let L = union isfuzzy=true AppTraces, (datatable(TimeGenerated: datetime, Message: string) []) '
+        '| where Message startswith "{" | extend r = parse_json(Message), '
         "e = tostring(parse_json(Message).event);")
 # what a line has beside its event's own: docs/reference/log-events.md; expires, error, after_s: of some events
 COLUMNS = {*logs.ALWAYS, "event", "at", "severity", "expires", "error", "after_s"}

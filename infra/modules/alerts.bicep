@@ -4,7 +4,8 @@ param tags object = {}
 param workspaceId string
 param actionGroupId string
 
-var lines = 'let L = AppTraces | where Message startswith "{" | extend r = parse_json(Message), e = tostring(parse_json(Message).event); '
+// A table is there from its first line on: until then the empty one stands for it, so that a rule can be made and silence is seen
+var lines = 'let L = union isfuzzy=true AppTraces, (datatable(TimeGenerated: datetime, Message: string) []) | where Message startswith "{" | extend r = parse_json(Message), e = tostring(parse_json(Message).event); '
 var rules = loadJsonContent('../alerts.json')
 
 resource rule 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [for item in rules: {
