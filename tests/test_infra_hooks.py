@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,6 +88,28 @@ def test_nobody_is_told_to_run_a_hook_without_the_environment_of_azd() -> None:
     assert {path.name for path in told if run.search(path.read_text("utf-8"))} == set()
     named = {name for path in told for name in re.findall(r"azd hooks run (\w+)", path.read_text("utf-8"))}
     assert named <= set(AZD["hooks"])
+
+
+def test_the_packages_are_there_whichever_command_deploys(tmp_path: Path) -> None:
+    """The second call, of azd up, may not take away what azd is packing."""
+    for name in ("infra/hooks/package.sh", "requirements.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(infra.ROOT / name, tmp_path / name)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho \"$*\" >>{tmp_path}/log\nmkdir -p .python_packages/lib\n")
+    python.chmod(0o755)
+
+    def package() -> int:
+        subprocess.run(["sh", tmp_path / "infra/hooks/package.sh"], env={**os.environ, "PYTHON": str(python)}, check=True)
+        return len((tmp_path / "log").read_text("utf-8").splitlines())
+
+    assert package() == 2, "is it 3.13, and then the packages"
+    (tmp_path / ".python_packages/lib/kept").touch()
+    assert package() == 2
+    assert (tmp_path / ".python_packages/lib/kept").exists()
+    (tmp_path / "requirements.txt").write_text("other==1\n")
+    assert package() == 4
+    assert not (tmp_path / ".python_packages/lib/kept").exists()
 
 
 def test_the_parameters_are_those_of_the_template() -> None:

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Once, for both apps: the packages of requirements.txt for Linux and Python 3.13, by their hashes, beside the code. Nothing is
-# built in Azure. With the word check it only says whether it could.
+# built in Azure. Before `azd package` and before `azd deploy`, which alone does not call the first; what is there already stays.
+# With the word check it only says whether it could.
 set -eu
 cd "$(dirname "$0")/../.."
 
+cmp -s requirements.txt .python_packages/requirements.txt && exit 0
 python=${PYTHON:-.venv/bin/python}
 [ -x "$python" ] || [ -n "${PYTHON:-}" ] || python=python3.13
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || {
@@ -15,3 +17,4 @@ python=${PYTHON:-.venv/bin/python}
 rm -rf .python_packages
 printf '  (-) Packages for Azure, by their hashes\n'
 "$python" -c 'from pathlib import Path; from tools import package; package.install(Path(package.PACKAGES))'
+cp requirements.txt .python_packages/requirements.txt
