@@ -277,6 +277,8 @@ def test_down_takes_rights_first_then_events_then_the_definitions(tmp_path: Path
         assert code == 0
         kinds = ("assignment", "event-subscription", "definition")
         order = [word for call in calls for word in kinds if f"{word} delete" in call]
-        assert order == ["assignment", "event-subscription", "event-subscription", "definition"]
+        assert order == ["assignment", "event-subscription", "event-subscription", "definition", "assignment", "definition"]
+        assert calls[-2].endswith(f"[?roleName=='Guardrail probe (test, {ONE})'].name")
+        assert f"--scope {GROUP} " in calls[-1]
         assert "is locked: it stays" in said
     assert not [call for call in calls if "group delete" in call or "storage" in call]

@@ -260,7 +260,7 @@ resource onLogs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for item
 resource tagger 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (probe) {
   name: guid(resourceGroup().id, installation, 'probe')
   properties: {
-    roleName: 'Guardrail probe (${installation})'
+    roleName: 'Guardrail probe (${installation}, ${subscription().subscriptionId})'
     description: 'The tag that proves the event path, on the guardrail\'s own group.'
     type: 'CustomRole'
     permissions: [
