@@ -1,14 +1,17 @@
 """How a message leaves: an Event Grid topic, a Teams workflow, a Slack webhook, a webhook of yours.
 
 Each goes over https to the one address of its setting, once: no redirect is followed and nothing is tried again here. An
-address is a secret (who knows it may post), so no error names it. Chats make links, mentions and dates of what they are
-given, so whatever others wrote stands only where they do not, and is disarmed all the same.
+address is a secret (who knows it may post), so no error names it. A setting may hold a secret's id instead: it is read for each
+message, so that the newest version counts. References of app settings would do that for us, but on Flex Consumption they
+do not reach a closed vault (Azure Functions, Flex Consumption plan, considerations, 2025-05). Chats make links, mentions and
+dates of what they are given, so whatever others wrote stands only where they do not, and is disarmed all the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +22,7 @@ from urllib.parse import urlsplit
 
 from guardrail.errors import Unavailable
 from guardrail.messages import Message, line
-from guardrail.settings import Settings
+from guardrail.settings import IN_VAULT, Settings
 from guardrail.transport import check_url
 from guardrail.values import to_json
 
@@ -46,9 +49,9 @@ class Channel(Protocol):
 def connect(settings: Settings, credential: Any) -> tuple[Channel, ...]:
     """The channels that the settings name."""
     proxy = not settings.is_simulated       # a proxy of the environment may stand before the Internet, not before loopback
-    hooks = [Hook("teams", settings.teams, lambda message, _: (to_json(card(message)), {}), proxy),
-             Hook("slack", settings.slack, lambda message, _: (to_json(blocks(message)), {}), proxy),
-             Hook("webhook", settings.webhook, lambda message, now: signed(message, now, settings.webhook_key), proxy)]
+    hooks = [Hook("teams", settings.teams, lambda message, *_: (to_json(card(message)), {}), proxy, credential),
+             Hook("slack", settings.slack, lambda message, *_: (to_json(blocks(message)), {}), proxy, credential),
+             Hook("webhook", settings.webhook, signed, proxy, credential, settings.webhook_key)]
     topic = [Topic(settings.topic, credential, settings.group, proxy)] if settings.topic else []
     return (*topic, *(hook for hook in hooks if hook.url))
 
@@ -68,23 +71,45 @@ def _session(*, proxy: bool) -> aiohttp.ClientSession:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A POST of JSON. `body`: (message, now) -> bytes and headers of its own."""
+    """A POST of JSON. `body`: (message, now, key) -> bytes and headers of its own. `url`, `key`: as they are, or ids."""
 
     name: str
     url: str = field(repr=False)
-    body: Callable[[Message, datetime], tuple[bytes, Mapping[str, str]]]
+    body: Callable[[Message, datetime, str], tuple[bytes, Mapping[str, str]]]
     proxy: bool = True
+    credential: Any = field(default=None, repr=False)
+    key: str = field(default="", repr=False)
 
     async def send(self, message: Message, now: datetime) -> None:
         from yarl import URL
 
-        check_url(self.url, "https", urlsplit(self.url).netloc)
-        body, headers = self.body(message, now)
-        async with _session(proxy=self.proxy) as session, session.post(
-                URL(self.url, encoded=True), data=body, headers={"Content-Type": "application/json", **headers},
-                allow_redirects=False) as answer:
-            if not 200 <= answer.status < 300:
-                raise Unavailable(f"{self.name} answered {answer.status}")
+        async with _session(proxy=self.proxy) as session:
+            url, key = [await held(text, session, self.credential) for text in (self.url, self.key)]
+            check_url(url, "https", urlsplit(url).netloc)
+            body, headers = self.body(message, now, key)
+            async with session.post(URL(url, encoded=True), data=body, allow_redirects=False,
+                                    headers={"Content-Type": "application/json", **headers}) as answer:
+                if not 200 <= answer.status < 300:
+                    raise Unavailable(f"{self.name} answered {answer.status}")
+
+
+async def held(text: str, session: aiohttp.ClientSession, credential: Any) -> str:
+    """What a vault holds under `text` if that is a secret's id, else `text`. Errors: Unavailable.
+
+    GET {id}?api-version=7.4 answers {"value"} (Key Vault REST, Get Secret); the scope is the cloud's vault service.
+    """
+    if not re.fullmatch(IN_VAULT, text, re.ASCII | re.IGNORECASE):
+        return text
+    at = urlsplit(text)
+    token = await credential.get_token(f"https://{at.netloc.partition('.')[2]}/.default")
+    async with session.get(text, params={"api-version": "7.4"}, allow_redirects=False,
+                           headers={"Authorization": f"Bearer {token.token}"}) as answer:
+        if answer.status != 200:
+            raise Unavailable(f"the vault answered {answer.status} to {at.path}")
+        found = (await answer.json(content_type=None)).get("value")
+    if not isinstance(found, str) or not found.strip():
+        raise Unavailable(f"the vault holds no text under {at.path}")
+    return found.strip()
 
 
 @dataclass(frozen=True, slots=True)

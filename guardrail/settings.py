@@ -46,6 +46,7 @@ _LOOPBACK = r"https?://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?"
 _HTTPS = r"https://[a-z0-9.-]+(?::[0-9]{1,5})?"
 # DNS suffixes of Key Vault and its managed HSMs, as the three clouds have them
 _KEY = r"https://[a-z0-9-]{3,24}\.(?:vault|managedhsm)\.(?:azure\.net|azure\.cn|usgovcloudapi\.net)/keys/[\w-]+(?:/[0-9a-z]{1,32})?"
+IN_VAULT = r"https://[a-z0-9-]{3,24}\.vault\.(?:azure\.net|azure\.cn|usgovcloudapi\.net)/secrets/[\w-]+(?:/[0-9a-z]{1,32})?"
 _FIELD = r"[0-9a-z*/,-]+"
 
 
@@ -168,7 +169,8 @@ def _bad(name: str, value: object, cure: str) -> ConfigError:
 
 def _fits(name: str, text: str) -> None:
     if fold(text).startswith("@microsoft.keyvault("):
-        raise _bad(name, text, "this reference did not resolve: grant the app's identity Key Vault Secrets User.")
+        raise _bad(name, text, "this reference did not resolve: on Flex Consumption none reaches a closed vault. Write the id "
+                   "of the secret, https://VAULT.vault.azure.net/secrets/NAME, and grant hands Key Vault Secrets User on it.")
     form, said = _FORMS.get(name, (".*", ""))
     if not re.fullmatch(form, fold(text), re.ASCII | re.DOTALL):
         raise _bad(name, text, f"write {said}.")

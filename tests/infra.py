@@ -90,12 +90,11 @@ def settings(part: str, name: str = "as it comes") -> dict[str, Any]:
 
 
 def environment(part: str, name: str = "as it comes") -> dict[str, str]:
-    """The settings of one app as its worker would find them in Azure, references to the vault resolved."""
+    """The settings of one app as its worker would find them in Azure."""
     known = {"defaultHostName": "func.azurewebsites.net"}
     found = {key: re.sub(r"<[^>]*>\.properties\.(\w+)", lambda what: known.get(what[1], "x"), str(value))
              for key, value in settings(part, name).items()}
-    resolved = {key: "https://hook.example/x" for key, value in found.items() if value.startswith("@Microsoft.KeyVault(")}
-    return {**found, **resolved, "WEBSITE_INSTANCE_ID": "1"}
+    return {**found, "WEBSITE_INSTANCE_ID": "1"}
 
 
 def grants(name: str = "as it comes", to: str = "") -> Iterator[tuple[str, str, str]]:

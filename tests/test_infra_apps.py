@@ -151,11 +151,10 @@ def test_the_two_hosts_are_not_taken_for_one() -> None:
     assert not {"GUARDRAIL_TEAMS", "GUARDRAIL_SLACK", "GUARDRAIL_WEBHOOK_KEY", "GUARDRAIL_PROBE"} & set(front)
 
 
-def test_chats_are_references_to_the_vault() -> None:
+def test_chats_are_secrets_of_the_vault() -> None:
     found = infra.settings("hands", "enforcing, cheap, with chats")
     told = {found[f"GUARDRAIL_{name}"] for name in ("TEAMS", "SLACK", "WEBHOOK_KEY")}
-    reference = r"@Microsoft\.KeyVault\(SecretUri=https://kv-[\w.-]+/secrets/guardrail-[\w-]+\)"
-    assert all(re.fullmatch(reference, one) for one in told)
+    assert all(re.fullmatch(app_settings.IN_VAULT, one) for one in told)
     assert len(told) == 3
     readable = [scope for _, scope, _ in grants("enforcing, cheap, with chats", HANDS) if "/secrets/" in scope]
     assert {scope.rsplit("/", 1)[1] for scope in readable} == {"guardrail-teams", "guardrail-slack", "guardrail-webhook-key"}

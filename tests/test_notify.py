@@ -6,12 +6,13 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from azure.core.credentials import AccessToken
 from hypothesis import given
@@ -31,6 +32,7 @@ from guardrail.turn import Engine
 from guardrail.values import Case, Record, to_json
 from tests.receiver import Receiver
 from tests.receiver import receiver as receiver
+from tests.vault import HOST, Credential, Vault, vault
 
 pytestmark = pytest.mark.anyio
 
@@ -366,5 +368,49 @@ def test_what_nobody_is_told_waits_nowhere() -> None:
 
 
 async def test_an_unsound_address_is_refused_before_anything_leaves() -> None:
-    hook = channels.Hook("slack", "https://hooks.example.com/a/../b", lambda message, _: (b"", {}))
+    hook = channels.Hook("slack", "https://hooks.example.com/a/../b", lambda *_: (b"", {}))
     assert "dot segments" in await notify._sent(hook, made(), NOW)
+
+
+@pytest.fixture
+async def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> AsyncIterator[Vault]:
+    """A vault whose secrets name hooks, which are of its own server: every name of the cloud's vaults leads there."""
+    async with vault(tmp_path) as here, here.transport:
+        connector = here.transport.session.connector    # type: ignore[union-attr]
+        monkeypatch.setattr(channels, "_session", lambda *, proxy: aiohttp.ClientSession(
+            connector=connector, connector_owner=False))
+        yield here
+
+
+SECRET = f"https://{HOST}/secrets/guardrail"
+
+
+@pytest.mark.threat("C6")
+async def test_an_address_and_a_key_may_stand_in_the_vault_and_the_newest_counts(kept: Vault) -> None:
+    """Read by our own identity, for each message: references of app settings do not reach a closed vault."""
+    credential = Credential()
+    given_ = {"GUARDRAIL_SUBSCRIPTIONS": "00000000-0000-0000-0000-000000000001",
+              "GUARDRAIL_WEBHOOK": f"{SECRET}-webhook", "GUARDRAIL_WEBHOOK_KEY": f"{SECRET}-webhook-key"}
+    (hook,) = connect(read(given_), credential)
+    for number in ("1", "2"):
+        kept.secrets |= {"guardrail-webhook": f"https://{HOST}/hook/{number}\n", "guardrail-webhook-key": f"key {number}"}
+        assert await notify._sent(hook, made(), NOW) == ""
+        path, headers, body = kept.posted[-1]
+        mac = hmac.new(f"key {number}".encode(), f"{int(NOW.timestamp())}.".encode() + body, hashlib.sha256).hexdigest()
+        assert (path, headers["Guardrail-Signature"]) == (f"/hook/{number}", f"v1={mac}")
+        assert "Authorization" not in headers
+    assert set(credential.asked) == {("https://vault.azure.net/.default",)}
+
+
+@pytest.mark.parametrize(("held", "why"), [
+    ({}, "the vault answered 404 to /secrets/guardrail-slack"), ({"guardrail-slack": " "}, "the vault holds no text"),
+    ({"guardrail-slack": "http://hooks.example.com/x"}, "refused"), ({"guardrail-slack": "s3cret"}, "refused")])
+async def test_a_secret_that_is_no_address_posts_nothing_and_is_not_shown(
+        held: dict[str, str], why: str, kept: Vault) -> None:
+    kept.secrets = held
+    given_ = {"GUARDRAIL_SUBSCRIPTIONS": "00000000-0000-0000-0000-000000000001", "GUARDRAIL_SLACK": f"{SECRET}-slack"}
+    (hook,) = connect(read(given_), Credential())
+    said = await notify._sent(hook, made(), NOW)
+    assert why in said
+    assert "s3cret" not in said
+    assert kept.posted == []

@@ -143,7 +143,7 @@ def test_the_value_of_a_secret_setting_is_never_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         read(given_(GUARDRAIL_WEBHOOK_KEY="hunter2\n\x00hunter2"))
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(ConfigError, match=r"'\(not shown\)'.*did not resolve"):
+    with pytest.raises(ConfigError, match=r"'\(not shown\)'.*did not resolve.*secrets/NAME"):
         read(given_(GUARDRAIL_WEBHOOK="@Microsoft.KeyVault(SecretUri=https://kv/secrets/x)"))
 
 

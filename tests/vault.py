@@ -50,6 +50,8 @@ class Vault:
 
     transport: AioHttpTransport
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    posted: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)    # what came without a token, to any name
     disabled: set[str] = field(default_factory=set)
     requests: list[str] = field(default_factory=list)
     down: list[int] = field(default_factory=list)       # statuses to answer with, first
@@ -63,12 +65,18 @@ class Vault:
         return version
 
     async def answer(self, request: web.Request) -> web.Response:
+        if request.method == "POST" and request.path.startswith("/hook/"):
+            self.posted.append((request.path, dict(request.headers), await request.read()))
+            return web.Response(status=202)
         if request.headers.get("Authorization") != "Bearer a token for the vault":
             return web.json_response({}, status=401, headers={"WWW-Authenticate": self.challenge})
         self.requests.append(f"{request.method} {request.path}")
         if self.down:
             return error(self.down.pop(0), "Throttled")
-        _, _, name, *rest = request.path.split("/")
+        _, kind, name, *rest = request.path.split("/")
+        if kind == "secrets":
+            known = name in self.secrets and request.query["api-version"] == "7.4"
+            return web.json_response({"value": self.secrets[name]}) if known else error(404, "SecretNotFound")
         versions = self.keys.get(name, {})
         version = (rest[0] if rest else "") or next(reversed(versions), "")
         if version not in versions:

@@ -35,7 +35,8 @@ param probe bool
 param channels array
 param webhook string
 
-var vaultReference = '@Microsoft.KeyVault(SecretUri=${vaultUrl}/secrets/guardrail-'
+// Ids, which hands reads itself: on Flex Consumption a reference does not reach a vault that is closed
+var secrets = '${vaultUrl}/secrets/guardrail-'
 var storageSuffix = environment().suffixes.storage
 var both = {
   Work__queueServiceUri: 'https://${accounts.records}.queue.${storageSuffix}/'
@@ -85,10 +86,10 @@ module hands 'app.bicep' = {
       GUARDRAIL_MANAGEMENT_GROUPS: managementGroups
       GUARDRAIL_DEAD_LETTERS: 'https://${accounts.records}.blob.${storageSuffix}/dead-letters'
       GUARDRAIL_PROBE: probe ? 'on' : 'off'
-      GUARDRAIL_TEAMS: contains(channels, 'teams') ? '${vaultReference}teams)' : ''
-      GUARDRAIL_SLACK: contains(channels, 'slack') ? '${vaultReference}slack)' : ''
+      GUARDRAIL_TEAMS: contains(channels, 'teams') ? '${secrets}teams' : ''
+      GUARDRAIL_SLACK: contains(channels, 'slack') ? '${secrets}slack' : ''
       GUARDRAIL_WEBHOOK: webhook
-      GUARDRAIL_WEBHOOK_KEY: contains(channels, 'webhook-key') ? '${vaultReference}webhook-key)' : ''
+      GUARDRAIL_WEBHOOK_KEY: contains(channels, 'webhook-key') ? '${secrets}webhook-key' : ''
     })
   }
 }
