@@ -61,6 +61,15 @@ def test_both_services_are_one_package_for_two_apps() -> None:
                for service in AZD["services"].values())
 
 
+def test_azd_is_told_in_which_group_the_apps_are() -> None:
+    """More than one carries the tag azd-env-name, by which azd would look; and which azd leaves others' groups alone."""
+    tagged = [one for one in infra.made("Microsoft.Resources/resourceGroups") if "azd-env-name" in one.body["tags"]]
+    assert len(tagged) > 1
+    group = AZD["resourceGroup"].replace("${AZURE_ENV_NAME}", infra.LEAST["environmentName"])
+    assert {one.id.split("/")[4] for one in infra.made("Microsoft.Web/sites")} == {group}
+    assert AZD["requiredVersions"] == {"azd": ">= 1.24.1"}
+
+
 def test_every_hook_is_there_and_can_be_run() -> None:
     named = {infra.ROOT / path for hook in AZD["hooks"].values() for path in re.findall(r"[\w/]+\.sh", hook["run"])}
     assert {path for path in named if not os.access(path, os.X_OK)} == set()
