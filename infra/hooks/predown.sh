@@ -32,16 +32,15 @@ for id in $(printf '%s' "$guarded" | tr ',' ' '); do
     printf '  (!) What is left in %s: az group delete --subscription %s --name rg-guardrail-%s-events\n' "$id" "$id" "$AZURE_ENV_NAME"
 done
 # The group takes its assignments with it, not the definition that names it
-own=${GUARDRAIL_GROUP#/subscriptions/}
-az role assignment list --scope "$GUARDRAIL_GROUP" --assignee "$GUARDRAIL_HANDS_PRINCIPAL" \
-  --query "[?starts_with(roleDefinitionName, 'Guardrail probe')].id" --only-show-errors --output tsv |
+group=/subscriptions/$AZURE_SUBSCRIPTION_ID/resourceGroups/rg-guardrail-$AZURE_ENV_NAME
+probe="Guardrail probe ($AZURE_ENV_NAME, $AZURE_SUBSCRIPTION_ID)"
+az role assignment list --scope "$group" --query "[?roleDefinitionName=='$probe'].id" --only-show-errors --output tsv |
   while read -r assignment; do
     az role assignment delete --ids "$assignment" --only-show-errors </dev/null
   done
-az role definition list --scope "$GUARDRAIL_GROUP" --custom-role-only true --only-show-errors --output tsv \
-  --query "[?roleName=='Guardrail probe ($AZURE_ENV_NAME, ${own%%/*})'].name" |
+az role definition list --scope "$group" --custom-role-only true --query "[?roleName=='$probe'].name" --only-show-errors --output tsv |
   while read -r definition; do
-    az role definition delete --name "$definition" --custom-role-only true --scope "$GUARDRAIL_GROUP" --only-show-errors </dev/null
+    az role definition delete --name "$definition" --custom-role-only true --scope "$group" --only-show-errors </dev/null
     printf '  (-) Removed: role definition %s\n' "$definition"
   done
 printf '  (!) Resources that were isolated stay as they are: docs/how-to/quarantine-and-release.md before this, or by hand after it.\n'
