@@ -46,7 +46,7 @@ class Guardrail:
 
     def __init__(self, settings: Settings, engine: Engine, letters: Letters | None = None) -> None:
         self.settings, self.engine, self.letters = settings, engine, letters
-        self.store: Store = engine.store
+        self.store = engine.store
         self._failures: dict[str, int] = {}
 
     def is_guarded(self, resource: ResourceId) -> bool:
@@ -243,7 +243,7 @@ def load_policy(name: str) -> policy.Policy:
     return loaded
 
 
-def open_store(settings: Settings, clock: Callable[[], datetime] = now) -> Store:
+def open_store(settings: Settings, clock: Callable[[], datetime] = now) -> SignedStore:
     """The store of the settings, signed and verified, for who needs no more than that. Errors: ConfigError, StoreDown."""
     adopts = _is_older_than_its_key(settings)
     credential = _Credential()

@@ -1,13 +1,14 @@
 """How much may be written: the budgets that a plan's writes take from, and what the last sweep knows of. Pure.
 
-Taken from the store by `turn`, before the write. One who drifts a hundred throw-away resources uses up nobody else's.
+Taken by `turn`, before the write: those of one resource from its own row (`Case.wrote`, which hands seal), those of many
+from the store. One who drifts a hundred throw-away resources uses up nobody else's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from guardrail.ids import ResourceId, fold, subscription, type_of
@@ -18,6 +19,7 @@ from guardrail.values import Plan
 
 KNOWN = "known"                         # in `good` of the installation's case: subscription -> type -> how many
 ROTATION = timedelta(hours=24)
+NOBODY_KNOWS = "?"                      # in `wrote`: others changed the row, so every budget of it is used up from then on
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Budget:
     most: int = 0                       # more than `least` where `percent` of what is known is more
     percent: int = 0
     reserve: int = 0
+    own: str = ""                       # of one resource: its name in `Case.wrote`
 
     def limit(self, known: int = 0) -> int:
         return max(self.least, min(self.most, known * self.percent // 100)) + self.reserve
@@ -52,7 +55,8 @@ def budgets(plan: Plan, breakers: Breakers, critical: Collection[str], actors: S
     """
     flapping, radius = breakers.flapping, breakers.blast_radius
     for control in plan.controls:
-        yield Budget("flapping", f"flapping/{fold(plan.resource)}/{control}/", flapping.writes, flapping.window)
+        yield Budget("flapping", f"flapping/{fold(plan.resource)}/{control}/", flapping.writes, flapping.window,
+                     own=f"flapping/{control}")
         for actor in actors:
             yield Budget("blast radius", f"blast/{subscription(plan.resource)}/{control}/{actor}",
                          min(radius.least, radius.writes), radius.window, radius.writes, radius.percent,
@@ -62,7 +66,17 @@ def budgets(plan: Plan, breakers: Breakers, critical: Collection[str], actors: S
 def rotation(plan: Plan, steps: Iterable[Step]) -> Iterator[Budget]:
     """One rotation of keys a day and resource, whatever the policy says and whoever approved it (A9)."""
     if any(step.rotates for step in steps):
-        yield Budget("rotation", f"rotation/{fold(plan.resource)}/", 1, ROTATION)
+        yield Budget("rotation", f"rotation/{fold(plan.resource)}/", 1, ROTATION, own="rotation")
+
+
+def written(wrote: Mapping[str, tuple[datetime, ...]], budget: Budget, now: datetime) -> dict[str, tuple[datetime, ...]] | None:
+    """`wrote` with one more write of a resource's own budget; None: it is used up."""
+    def inside(name: str) -> tuple[datetime, ...]:
+        return tuple(at for at in wrote.get(name, ()) if at > now - budget.window)
+
+    if inside(NOBODY_KNOWS) or len(inside(budget.own)) >= budget.limit():
+        return None
+    return {**wrote, budget.own: (*inside(budget.own), now)}
 
 
 def count(known: dict[str, dict[str, int]], resource: ResourceId) -> None:

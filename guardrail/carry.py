@@ -257,7 +257,7 @@ async def _broken_off(turn: Turn, action: Action, error: GuardrailError, unsent:
         await turn.commit(again_s=wait)
     elif isinstance(error, Stale):
         turn.moves(action, "superseded", why=str(error), partial=partial)
-        turn.case = replace(turn.case, acting=None)
+        turn.case = replace(turn.case, acting=None, wrote=turn.case.wrote if partial else turn.wrote)
         await turn.commit(answered=False)
         if not partial:
             await turn.give_back()

@@ -14,8 +14,9 @@ from typing import Any
 
 from guardrail import events
 from guardrail.errors import Malformed, Retryable
-from guardrail.stores import RAW_BYTES, Store
+from guardrail.stores import RAW_BYTES
 from guardrail.stores.account import Account, Refused
+from guardrail.stores.signed import SignedStore
 from guardrail.values import to_json
 
 HANDLED = "handled/"                    # where they are set aside; Event Grid's own names are in upper case
@@ -34,14 +35,14 @@ class Letters:
     def __init__(self, account: Account, container: str, queues: str) -> None:
         self._account, self._container, self._queues = account, container, queues
 
-    async def again(self, store: Store, intake: Intake) -> int:
+    async def again(self, store: SignedStore, intake: Intake) -> int:
         """How many blobs were taken in; the next call goes on. Errors: StoreDown, also if the container is not there."""
         taken = await self._dead(store, intake) if self._container else 0
         if self._queues:
             await self._poisoned(store)
         return taken
 
-    async def _dead(self, store: Store, intake: Intake) -> int:
+    async def _dead(self, store: SignedStore, intake: Intake) -> int:
         from azure.core import MatchConditions
 
         from guardrail.stores.blobs import container_of
@@ -80,7 +81,7 @@ class Letters:
                 continue        # another was faster, or it was written anew: next time
         return taken
 
-    async def _poisoned(self, store: Store) -> None:
+    async def _poisoned(self, store: SignedStore) -> None:
         from azure.core.exceptions import ResourceNotFoundError
         from azure.storage.queue.aio import QueueClient
 
@@ -119,7 +120,7 @@ async def _first(blobs: Any) -> Any:
             return
 
 
-async def _take_in(raw: bytes, name: str, store: Store, intake: Intake) -> None:
+async def _take_in(raw: bytes, name: str, store: SignedStore, intake: Intake) -> None:
     """All events of a blob; what is none is rejected by `intake`. Errors: Retryable."""
     try:
         try:

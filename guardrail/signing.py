@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ VERSIONS = 100          # public keys remembered: who can write rows can name as
 _SIGNATURE = re.compile(r"([0-9a-f]{16,32})\.([\w-]{86})", re.ASCII)
 # of an action, what front or a mere look may change
 _UNSEALED = ("state", "approvals", "why", "expires", "reads", "leased_until", "lease", "seal")
-_SEALED = ("incarnation", "findings", "reported", "good", "actors", "distrusted")       # of a case
+_SEALED = ("incarnation", "findings", "reported", "good", "actors", "distrusted", "wrote")     # of a case
 
 
 class Key(Protocol):
@@ -73,7 +73,10 @@ def rules(one: Rules) -> bytes:
 
 def sealed_case(case: Case) -> bytes:
     """What only hands may say of a resource."""
-    return _payload("case", case.resource, **{name: getattr(case, name) for name in _SEALED})
+    said = {name: getattr(case, name) for name in _SEALED}
+    if not case.wrote:
+        del said["wrote"]       # as in rows of before there was such a field
+    return _payload("case", case.resource, **said)
 
 
 def claims_nothing(case: Case) -> bool:
@@ -90,6 +93,11 @@ def sealed_action(resource: ResourceId, action: Action) -> bytes:
     """With the yes of whoever asked for it: that one hands write, from a wish that front signed."""
     own = [one for one in action.approvals if one.by == action.asked_by]
     return _payload("action", resource, action.plan.incarnation, own=own, **_plain(action, *_UNSEALED))
+
+
+def budget(name: str, n: int, taken: Sequence[float], broken: float | None) -> bytes:
+    """What was taken of a budget by its `n`-th write."""
+    return _payload("budget", "", "", name=name, n=n, taken=taken, broken=broken)
 
 
 def applying(resource: ResourceId, action_id: str, plan_hash: str) -> bytes:

@@ -20,7 +20,8 @@ from guardrail.ids import ResourceId, subscription
 from guardrail.paths import fold as fold_text
 from guardrail.plans import Step
 from guardrail.signing import Keys
-from guardrail.stores import HOME, Store
+from guardrail.stores import HOME
+from guardrail.stores.signed import SignedStore
 from guardrail.values import (
     Action,
     Case,
@@ -53,7 +54,7 @@ SKEW_S = 60.0           # off the store's clock by more: nothing is approved, no
 class Engine:
     """What a worker has: the store, ARM, the policy, and the tables of controls and types."""
 
-    store: Store
+    store: SignedStore
     arm: Arm
     policy: policies.Policy
     ceiling: Mode
@@ -128,6 +129,7 @@ class Turn:
         self.blind: set[str] = set()            # controls that could not read what they look at: what they found stays
         self._records: list[Record] = []
         self._taken: list[tuple[str, int, float]] = []
+        self.wrote = case.wrote                 # before this turn took of the resource's own budgets
         self._answered = False
 
     @classmethod
@@ -257,21 +259,24 @@ class Turn:
     async def take_budgets(self, plan: Plan, steps: Sequence[Step], *, approved: bool = False) -> str:
         """Takes what this plan's writes cost from the breakers' budgets; "" or which one is used up.
 
-        Taken by compare-and-swap before the write, so that any number of instances share them. A trip is recorded once.
-        What people approved counts for the rotation of keys alone.
+        By compare-and-swap before the write, so that any number of instances share them; a resource's own by the commit before
+        it. A trip is recorded once. What people approved counts for the rotation of keys alone.
         """
         critical = [control.id for control in self.engine.controls if control.severity == "critical"]
         actors = (self.case.actors or ("",)) if self.is_known else ()
         budgets = [] if approved else list(breakers.budgets(plan, self.engine.policy.breakers, critical, actors))
-        for budget in (*breakers.rotation(plan, steps), *budgets):
+        wrote = self.case.wrote
+        for budget in sorted((*breakers.rotation(plan, steps), *budgets), key=lambda one: not one.own):
             window_s, limit = budget.window.total_seconds(), budget.limit()
-            is_taken = await self.engine.store.take(budget.key, limit, window_s)
-            if not is_taken and budget.grows:
+            if budget.own:
+                more = breakers.written(wrote, budget, self.now)
+                is_taken, wrote = more is not None, more or wrote
+            elif not (is_taken := await self.engine.store.take(budget.key, limit, window_s)) and budget.grows:
                 home, _ = await self.engine.store.load(HOME)
                 limit = budget.limit(breakers.known(home.good, plan.resource))
                 is_taken = await self.engine.store.take(budget.key, limit, window_s)
             if is_taken:
-                self._taken.append((budget.key, limit, window_s))
+                self._taken += [] if budget.own else [(budget.key, limit, window_s)]
                 continue
             await self.give_back()
             held = [one for one in (self.case.asked, self.case.acting) if one and one.state == "held"]
@@ -279,10 +284,11 @@ class Turn:
                 self.note("breaker.tripped", breaker=budget.breaker, key=budget.key, count=limit, window=window_s,
                           actors=self.case.actors, controls=plan.controls)
             return budget.why(limit)
+        self.wrote, self.case = self.case.wrote, replace(self.case, wrote=wrote)
         return ""
 
     async def give_back(self) -> None:
-        """What this turn took of the budgets: nothing was written for it."""
+        """What this turn took of the store's budgets."""
         taken, self._taken = self._taken, []
         for key, limit, window_s in taken:
             await self.engine.store.take(key, limit, window_s, -1)

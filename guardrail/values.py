@@ -231,6 +231,7 @@ class Case:
     wishes: tuple[Wish, ...] = ()                           # of people, for the next look
     stuck: str = ""
     actors: tuple[str, ...] = ()                            # who touched it since it was last seen clean; "" unknown
+    wrote: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)     # when, by breaker: guardrail.breakers
     voids: tuple[datetime, ...] = ()                        # when the newest asks were voided, for the resource changed
     missing: tuple[datetime, ...] = ()                      # 404s in a row: gone is three over a minute
     busy_since: datetime | None = None

@@ -32,9 +32,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import recorded
 from guardrail import __version__, anchors, audit, people, switches
-from guardrail.ids import ResourceId, fold
+from guardrail.ids import ResourceId
 from guardrail.policy_schema import Freeze
-from guardrail.values import Look
+from guardrail.values import Case, Look
 from tests.azurite import running
 from tests.flow.harness import COMPUTE, SSH_ON, STORAGE, Crash, laid, looked, restart, stand, watch, world
 from tests.flow.test_people import APPROVER, ONCALL, POLICY
@@ -42,6 +42,7 @@ from tests.flow.world import DEV, PROD, Stores, World, type_of
 
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "data" / "rows"
 PUBLIC, FLAPS = "storage-public-network-access", 50      # the breaker of tests.flow.world
+BUDGET = f"blast/{DEV}/{PUBLIC}/someone"                  # two of three
 OPEN = {"properties": {"publicNetworkAccess": "Enabled"}}
 TABLES = ("cases", "open", "budgets")
 
@@ -75,7 +76,8 @@ async def play(here: World) -> dict[ResourceId, str]:
     until = here.clock() + timedelta(hours=8)
     freeze = Freeze(name="tonight", start=here.clock(), until=until, scope=account("frozen"))
     await switches.freeze(engine, freeze, ONCALL, "a migration")
-    await engine.store.take(f"flapping/{fold(account('held'))}/{PUBLIC}/", FLAPS, 900, FLAPS)
+    await engine.store.commit(Case(account("held"), wrote={f"flapping/{PUBLIC}": (here.clock(),) * FLAPS}))
+    await engine.store.take(BUDGET, 3, 3600, 2)
     states[await drifted(here, "held")] = "held"
     states[await drifted(here, "verified")] = ""
     failed = await drifted(here, "failed")

@@ -6,7 +6,9 @@ must do alike (joining looks, when one is due, windows, which rejects are kept) 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
 from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +27,7 @@ CHANGES = 50            # kept in one look
 DEBOUNCE_S, PATIENCE_S, PERSON_S = 5.0, 30.0, 60.0
 REJECTS = 100           # kept an hour
 RAW_BYTES = 8192        # kept of a reject
+TRIES = range(50)       # of a swap that others are faster at, spread over some ten seconds
 OUTBOX = 1000           # records of a case that wait to be told; the oldest are dropped
 
 _WEIGHT = ("event", "due", "sweep", "release", "approval", "person")      # of two reasons the weightier stays
@@ -83,8 +86,11 @@ class Store(Protocol):
     async def reject(self, raw: bytes, why: str) -> None:
         """An event that is none, recorded in the installation's chain: once per hash and hour, 100 an hour, 8 KiB."""
 
-    async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
-        """Whether `count` more fit under `limit` in the sliding window; taken if so. A negative count gives back."""
+    async def budget(self, name: str) -> tuple[str, bytes]:
+        """The row of a budget, as guardrail.stores.budgets wrote it or somebody else: its etag and body, "" for none."""
+
+    async def set_budget(self, name: str, body: bytes, etag: str) -> str:
+        """The new etag; "" if another was faster: it is not at `etag` any more, "" for none."""
 
     async def rules(self) -> Rules:
         """The switch and what people set at run time. Missing or unreadable: report."""
@@ -208,6 +214,12 @@ def empty(resource: ResourceId) -> Waiting:
 
 
 # Budgets and rejects
+
+async def spread(turn: int) -> None:
+    """Before another try, so that those who collided do not collide again."""
+    if turn:
+        await asyncio.sleep(random.uniform(0, min(0.005 * 2 ** turn, 0.5)))     # noqa: S311  spread, not secret
+
 
 def window(taken: Sequence[float], now: float, limit: int, window_s: float, count: int) -> list[float] | None:
     """The times that count after taking `count` (negative: the newest are given back); None: over the limit."""

@@ -23,12 +23,12 @@ from guardrail.errors import Held, Malformed, Stale, StoreDown
 from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
-from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, after, empty, rows, window
+from guardrail.stores import HOME, TRIES, Chain, Rejects, StoredRecord, V, after, empty, rows, spread
 from guardrail.stores.account import PATIENCE_S, Account, Refused
 from guardrail.stores.index import AT_ONCE, KNOWN_FOR_S, OPEN, Index
 from guardrail.stores.nudges import Nudges
-from guardrail.stores.partitions import CASES, GUESSES, Partitions, Rows, Seen, look_row
-from guardrail.stores.tables import TRIES, Tables, etag_of, spread
+from guardrail.stores.partitions import CASES, Partitions, Rows, Seen, look_row
+from guardrail.stores.tables import Tables, etag_of
 from guardrail.values import Case, Look, Record, to_json
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ class AzureStore:
         self._nudges = Nudges(self._account, queues)
         self._parts = Partitions(self._tables, tells)
         self._index = Index(self._tables, self._parts)
-        self._taken = dict[str, tuple[str, list[float]]]()
         self._ahead = dict[str, tuple[float, Rows]]()
         self._made: Anchors | None = None
 
@@ -264,32 +263,21 @@ class AzureStore:
 
         await self._at_home("rejects", add)
 
-    async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
-        key, by, now = hashlib.sha256(budget.encode()).hexdigest(), uuid4().hex, self._now()
-        if len(self._taken) >= GUESSES:
-            self._taken.clear()
-        etag, taken = self._taken.pop(key, ("", []))
-        is_read = False
-        for turn in TRIES:
-            left = window(taken, now, limit, window_s, count)
-            if left is not None:
-                row = {"PartitionKey": key, "RowKey": "budget", "v": V, "name": budget, "by": by, **rows.packed(to_json(left))}
-                try:
-                    (etag,) = await self._tables.write(BUDGETS, [(row, etag)])
-                except Refused:
-                    await spread(turn)
-                else:
-                    self._taken[key] = (etag, left)
-                    return True
-            elif is_read:
-                return False
-            found = await self._tables.get(BUDGETS, key, "budget")
-            if found and found.get("by") == by:
-                return True
-            rows.known(found["v"] if found else V, "budget", budget)
-            taken = rows.decode(await self._tables.body(found), list[float], budget) if found else []
-            etag, is_read = etag_of(found), True
-        raise StoreDown(f"budget {budget}: others write faster")
+    async def budget(self, name: str) -> tuple[str, bytes]:
+        found = await self._tables.get(BUDGETS, _budget_key(name), "taken")
+        rows.known(found["v"] if found else V, "budget", name)
+        try:
+            return etag_of(found), await self._tables.body(found) if found else b""
+        except (Held, Malformed):
+            return etag_of(found), b"?"         # for who verifies it
+
+    async def set_budget(self, name: str, body: bytes, etag: str) -> str:
+        row = {"PartitionKey": _budget_key(name), "RowKey": "taken", "v": V, "name": name, **rows.packed(body)}
+        try:
+            (kept,) = await self._tables.write(BUDGETS, [(row, etag)])
+        except Refused:
+            return ""
+        return kept
 
     async def rules(self) -> Rules:
         row = await self._tables.get(CASES, chain_key(self._home), "rules")
@@ -382,3 +370,7 @@ class AzureStore:
 
             self._made = Anchors(self._account, self._anchors_at)
         return self._made
+
+
+def _budget_key(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()

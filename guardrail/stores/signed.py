@@ -13,15 +13,18 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from guardrail import logs, signing
+from guardrail.breakers import NOBODY_KNOWS
 from guardrail.errors import Held, Malformed, Refused, Stale, Unsafe
 from guardrail.ids import ResourceId, fold
 from guardrail.paths import fold as fold_text
 from guardrail.signing import Keys
 from guardrail.stores import HOME, Chain, Rules, Store, StoredRecord
+from guardrail.stores.budgets import Budgets
 from guardrail.values import Acceptance, Action, Approval, Case, Look, Record, Wish, digest
 
 Said = TypeVar("Said", Approval, Wish, Acceptance)
 UNKNOWN = ("?",)        # who touched it, where nobody can tell
+TELLS, TOLD_AGAIN = 5, timedelta(hours=1)
 ACTS = ("approved", "applying", "held", "failed")     # states in which the next thing may be a write
 
 
@@ -31,6 +34,8 @@ class SignedStore:
     def __init__(self, inner: Store, keys: Keys, clock: Callable[[], datetime], *, adopts: bool = False) -> None:
         self.inner, self._keys, self._clock, self._adopts = inner, keys, clock, adopts
         self._newest: datetime | None = None        # of the rules that this process has seen
+        self._told = dict[str, datetime]()
+        self._budgets = Budgets(inner, keys, clock, self._tell)
 
     async def load(self, resource: ResourceId) -> tuple[Case, Look | None]:
         await self._adopt()
@@ -83,6 +88,10 @@ class SignedStore:
         self._newest = at
         return kept
 
+    async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
+        """As Budgets.take."""
+        return await self._budgets.take(budget, limit, window_s, count)
+
     # verifying
 
     async def _verified(self, case: Case) -> Case:
@@ -97,7 +106,7 @@ class SignedStore:
         lost = (case.asked is not None and asked is None) or (case.acting is not None and acting is None)
         if not _is_ours(case) and not await self._is_sealed(case):
             forged.append("case")
-            lost, case = True, replace(case, good={}, incarnation="")
+            lost, case = True, replace(case, good={}, incarnation="", wrote={NOBODY_KNOWS: (self._clock(),)})
         accepted, accepting = await self._acceptances(case)
         gone = {*case.accepted} - {*accepted} | {*case.accepting} - {*accepting}
         forged += [f"acceptance of {part}" for part in sorted(gone)]
@@ -212,6 +221,20 @@ class SignedStore:
                     case, _ = await self.inner.load(chain.resource)
                     await self.commit(case)
 
+    async def _tell(self, what: str, why: str) -> None:
+        """A page and a record in the installation's chain, once an hour for each thing and process. Errors: StoreDown."""
+        now = self._clock()
+        if what in self._told and now - self._told[what] < TOLD_AGAIN:
+            return
+        self._told[what] = now
+        record = Record("audit.broken", now, "guardrail", "", "", "", {"what": [what], "why": why})
+        logs.told(record, HOME)
+        for _ in range(TELLS):
+            case, _look = await self.load(HOME)
+            with suppress(Stale, Refused):          # others record there too; hands mend it first
+                await self.commit(case, record)
+                return
+
     # what needs no signature
 
     async def records(self, resource: ResourceId, after: int = 0) -> Sequence[StoredRecord]:
@@ -232,8 +255,11 @@ class SignedStore:
     async def reject(self, raw: bytes, why: str) -> None:
         await self.inner.reject(raw, why)
 
-    async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
-        return await self.inner.take(budget, limit, window_s, count)
+    async def budget(self, name: str) -> tuple[str, bytes]:
+        return await self.inner.budget(name)
+
+    async def set_budget(self, name: str, body: bytes, etag: str) -> str:
+        return await self.inner.set_budget(name, body, etag)
 
     def known(self) -> AsyncIterator[ResourceId]:
         return self.inner.known()

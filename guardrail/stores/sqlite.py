@@ -23,7 +23,7 @@ from guardrail.errors import Held, Malformed, Stale, StoreDown
 from guardrail.ids import ResourceId, fold
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
-from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, recorded, window
+from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, recorded
 from guardrail.stores.rows import case_body, case_of, decode, due_at, is_open, known, look_body, look_of
 from guardrail.values import Case, Look, Record, to_json
 
@@ -266,14 +266,19 @@ class SqliteStore:
             if record:
                 self._record(db, [record])
 
-    async def take(self, budget: str, limit: int, window_s: float, count: int = 1) -> bool:
+    async def budget(self, name: str) -> tuple[str, bytes]:
+        with self._reading() as db:
+            row = self._state(db, f"taken {name}")
+        return (str(row[0]), row[1]) if row else ("", b"")
+
+    async def set_budget(self, name: str, body: bytes, etag: str) -> str:
         with self._writing(flushed=False) as db:        # the commit that precedes any request flushes it
-            row = self._state(db, f"budget {budget}")
-            taken = decode(row[1], list[float], budget) if row else []
-            taken = window(taken, self._clock().timestamp(), limit, window_s, count)
-            if taken is not None:
-                self._set_state(db, f"budget {budget}", 0, taken)
-        return taken is not None
+            row = self._state(db, f"taken {name}")
+            if etag != (str(row[0]) if row else ""):
+                return ""
+            generation = row[0] + 1 if row else 1
+            db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", (f"taken {name}", V, generation, body))
+        return str(generation)
 
     async def rules(self) -> Rules:
         try:

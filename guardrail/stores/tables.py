@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from guardrail.stores.blobs import Bodies
 
 Row = Mapping[str, Any]
-TRIES = range(50)           # of a swap that others are faster at, spread over some ten seconds
 
 
 class Tables:
@@ -112,9 +109,3 @@ def etag_of(row: Row | None) -> str:
 
 def unless_changed(etag: str) -> dict[str, Any]:
     return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-
-
-async def spread(turn: int) -> None:
-    """Before another try, so that those who collided do not collide again."""
-    if turn:
-        await asyncio.sleep(random.uniform(0, min(0.005 * 2 ** turn, 0.5)))     # noqa: S311  spread, not secret

@@ -12,7 +12,10 @@ import pytest
 
 import recorded
 from guardrail import people
+from guardrail.breakers import NOBODY_KNOWS
 from guardrail.ids import ResourceId
+from guardrail.names import chain_key
+from guardrail.stores import HOME
 from guardrail.values import Control, Look, Route
 from tests.flow.harness import AI, control, event, laid, looked, restarted
 from tests.flow.harness import world as narrowed
@@ -76,6 +79,53 @@ async def test_many_cheap_drifts_use_up_nobody_elses_budget(tmp_path: Path) -> N
         here.write("PATCH", ids[7], OPENED, as_="ml-engineer")
         await here.settle()
         assert here.show(ids[7])["properties"]["publicNetworkAccess"] == "Disabled"
+
+
+@pytest.mark.threat("C5")
+async def test_whoever_empties_the_radius_gets_an_hour_of_asking_instead(tmp_path: Path) -> None:
+    async with world(tmp_path, TIGHT) as here:
+        ids = await seen(here, [f"st{at:02}" for at in range(8)])
+        for id in ids[:4]:
+            here.write("PATCH", id, OPENED, as_="deploy-pipeline")
+        await here.settle()
+        assert len(here.ours) == 3
+        inner: Any = here.guardrail.store.inner
+        ((name,),) = inner._db.execute("SELECT substr(name, 7) FROM state WHERE name LIKE '%blast%'")
+        etag, body = await inner.budget(name)
+        assert await inner.set_budget(name, json.dumps({**json.loads(body), "taken": []}).encode(), etag)
+        for id in ids[4:]:
+            here.write("PATCH", id, OPENED, as_="deploy-pipeline")
+        await here.settle()
+        assert len(here.ours) == 3
+        broken = [one["detail"]["what"] for one in await here.records(HOME) if one["event"] == "audit.broken"]
+        assert broken == [[f"budget {name}"]]
+        held = [asked for id in ids if (asked := (await here.case(id)).asked) and asked.state == "held"]
+        assert len(held) == 5
+        await here.forward(3700, step=1850)
+        assert len(here.ours) == 6, "three an hour again"
+
+
+@pytest.mark.threat("C5")
+@pytest.mark.parametrize("left", [0, 1])
+async def test_who_empties_the_flapping_of_a_resource_is_found_by_its_seal(left: int, tmp_path: Path) -> None:
+    async with world(tmp_path, TIGHT) as here:
+        (id,) = await seen(here, ["stone"])
+        db: Any = here.guardrail.store.inner._db
+
+        def row() -> dict[str, Any]:
+            return dict(json.loads(db.execute("SELECT body FROM cases WHERE key = ?", (chain_key(id),)).fetchone()[0]))
+
+        for _ in range(2):
+            here.write("PATCH", id, OPENED, as_="deploy-pipeline")
+            await here.forward(20, step=10)
+        assert len(here.ours) == 2 and len(row()["wrote"]["flapping/storage-public-network-access"]) == 2
+        forged = {**row(), "wrote": {name: times[:left] for name, times in row()["wrote"].items()}}
+        db.execute("UPDATE cases SET body = ? WHERE key = ?", (json.dumps(forged), chain_key(id)))
+        here.write("PATCH", id, OPENED, as_="deploy-pipeline")
+        await here.forward(20, step=10)
+        assert len(here.ours) == 2
+        assert (await here.events_of(id)).count("audit.broken") == 1
+        assert set((await here.case(id)).wrote) == {NOBODY_KNOWS}
 
 
 @pytest.mark.threat("A4", "I11")

@@ -93,7 +93,7 @@ async def test_messages_alone_drive_a_fix(tmp_path: Path, azurite: Azurite) -> N
 
 @pytest.mark.parametrize("type", [loop.VAULT, loop.STORAGE, loop.AI])
 async def test_what_an_event_costs(type: str, tmp_path: Path, azurite: Azurite) -> None:
-    """A clean event: one query, one batch. A fix of one control: no more than five round trips, rules cached.
+    """A clean event: one query, one batch. A fix of one control: no more than four round trips, rules cached.
 
     Where a critical control looks, the second look is in that batch, and its message is under way beside it.
     """
@@ -119,7 +119,7 @@ async def test_what_an_event_costs(type: str, tmp_path: Path, azurite: Azurite) 
         is_critical = any(control.severity == "critical" for control in here.guardrail.engine.controls if control.on == type)
         second = ["POST messages"] if is_critical else []
         assert sorted(costs["clean"]) == ["GET cases", "POST $batch", *second]
-        assert costs["fix"] == ["GET cases", *["POST $batch"] * 4]      # flapping, radius, before the write, after it
+        assert costs["fix"] == ["GET cases", *["POST $batch"] * 3]      # radius, before the write, after it
 
 
 async def test_the_second_look_comes_by_its_message(tmp_path: Path, azurite: Azurite) -> None:

@@ -480,7 +480,7 @@ def test_no_event_waits_longer_than_its_patience(steps: list[tuple[str, float]])
         assert isinstance(waiting, Waiting)
 
 
-# Rules, budgets, rejects, anchors
+# Rules, rejects, anchors
 
 async def test_without_rules_everything_only_reports(store: Store) -> None:
     assert await store.rules() == Rules(switch="report")
@@ -498,30 +498,6 @@ async def test_rules_are_set_by_who_read_the_newest(store: Store, reopen: Open) 
     second = await other.set_rules(replace(first, switch="report"), record("mode.switched", was="policy", now="report"))
     assert await store.rules() == second
     assert [json.loads(one.body)["detail"]["now"] for one in await store.records(HOME)] == ["policy", "report"]
-
-
-@pytest.mark.threat("R35", "I11")
-async def test_a_budget_is_never_exceeded_by_any_number_of_workers(reopen: Open, clock: Any) -> None:
-    stores = [reopen() for _ in range(5)]
-    got = await asyncio.gather(*(store.take("blast", 5, 3600) for store in stores * 10))
-    assert sum(got) == 5
-    clock.forward(3601)
-    assert await stores[0].take("blast", 5, 3600, 5)
-    assert not await stores[1].take("blast", 5, 3600)
-    assert await stores[1].take("blast", 5, 3600, -2)
-    assert await stores[2].take("blast", 5, 3600, 2)
-    assert not await stores[2].take("blast", 5, 3600)
-    assert await stores[2].take("another", 5, 3600)
-
-
-async def test_a_budget_slides(store: Store, clock: Any) -> None:
-    for _ in range(2):
-        assert await store.take("flapping", 2, 900)
-        clock.forward(400)
-    assert not await store.take("flapping", 2, 900)
-    clock.forward(101)
-    assert await store.take("flapping", 2, 900)
-    assert not await store.take("flapping", 2, 900)
 
 
 @pytest.mark.threat("B10")

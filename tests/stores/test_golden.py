@@ -22,8 +22,10 @@ from guardrail.errors import Held, Refused, Stale
 from guardrail.ids import ResourceId
 from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
+from guardrail.signing import Keys, LocalKey
 from guardrail.stores import Store, V
 from guardrail.stores.rows import case_body, case_of, look_body, look_of
+from guardrail.stores.signed import SignedStore
 from guardrail.stores.sqlite import SqliteStore
 from guardrail.values import Look, Record, to_json
 from tests.azurite import Azurite
@@ -31,15 +33,15 @@ from tests.flow.harness import STORAGE, world
 from tests.flow.test_loop import OPEN
 from tests.flow.test_people import APPROVER, ONCALL
 from tests.flow.world import DEV, World
-from tools.golden_rows import write_key
+from tools.golden_rows import BUDGET, write_key
 
 pytestmark = [pytest.mark.anyio, pytest.mark.threat("R38")]
 
 ROWS = Path(__file__).parents[1] / "data" / "rows"
 RELEASES = sorted(path.name for path in ROWS.iterdir())
-KINDS = {"sqlite": {"cases", "records", "looks", "state rules", "state rejects", "state budget", "anchors"},
+KINDS = {"sqlite": {"cases", "records", "looks", "state rules", "state rejects", "state taken", "anchors"},
          "tables": {"cases case", "cases look", "cases rules", "cases rejects", "cases anchor", "cases a-", "cases r-",
-                    "open index", "budgets budget"}}
+                    "open index", "budgets taken"}}
 HELD = {"proposed", "held", "rejected", "expired", "approved", "applying", "applied", "failed", "unknown", ""}
 
 Entities = dict[str, list[dict[str, Any]]]
@@ -139,7 +141,7 @@ def test_every_release_has_a_row_of_each_kind() -> None:
         assert set(evening(release)["states"].values()) == HELD, release
 
 
-async def test_rows_of_every_release_are_read(kept: tuple[Kept, Any]) -> None:
+async def test_rows_of_every_release_are_read(kept: tuple[Kept, Any], tmp_path: Path) -> None:
     one, told = kept
     store = one.open()
     for id, state in told["states"].items():
@@ -160,11 +162,13 @@ async def test_rows_of_every_release_are_read(kept: tuple[Kept, Any]) -> None:
         id for id, state in told["states"].items() if state}
     at_once = {id for id, state in told["states"].items() if state in ("approved", "applying")}
     assert {look.resource for look in [look async for look in store.looks()]} >= at_once
-    flapping = next(id for id, state in told["states"].items() if state == "held")
-    budget = f"flapping/{flapping.lower()}/storage-public-network-access/"
-    # the clock stands where the evening ended: what was taken of the breaker's budget still counts
-    assert not await store.take(budget, 50, 900)
-    assert await store.take(budget, 51, 900)
+    # the clock stands where the evening ended: what was taken of the breakers' budgets still counts
+    write_key(tmp_path)
+    key = LocalKey(tmp_path / "guardrail.key")
+    worker = SignedStore(store, Keys(key, key), lambda: datetime.fromisoformat(told["at"]))
+    flapping, _ = await worker.load(ResourceId(next(id for id, state in told["states"].items() if state == "held")))
+    assert (len(flapping.wrote["flapping/storage-public-network-access"]), flapping.forged) == (50, ())
+    assert [await worker.take(BUDGET, 3, 3600) for _ in range(2)] == [True, False]
 
 
 LOST: set[str] = set()       # fields of older releases that mean nothing any more, by name
@@ -211,9 +215,8 @@ async def test_rows_of_a_newer_version_are_held_and_left_untouched(kept: tuple[K
                         store.send(Look(case.resource, "person")), before.commit(case, record)):
             with pytest.raises((Held, Stale)):
                 await attempt
-    flapping = next(id for id, state in told["states"].items() if state == "held")
-    for attempt in (store.take(f"flapping/{flapping.lower()}/storage-public-network-access/", 99, 900),
-                    store.reject(b"{no event", "x"), store.set_rules(replace(rules, switch="report"), record)):
+    for attempt in (store.budget(BUDGET), store.reject(b"{no event", "x"),
+                    store.set_rules(replace(rules, switch="report"), record)):
         with pytest.raises((Held, Stale)):
             await attempt
     assert await store.rules() == Rules(), "unknown rules: report"
