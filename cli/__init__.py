@@ -15,7 +15,7 @@ from guardrail import logs
 from guardrail.errors import ConfigError, Denied, GuardrailError, Held, Refused, Unsafe
 
 COMMANDS = {"run": "run", "simulate": "simulate", "replay": "replay", "scan": "scan", "plan": "plan", "explain": "findings",
-            "quarantine": "decide", "release": "decide", "doctor": "doctor"}
+            "quarantine": "decide", "release": "decide", "look": "decide", "doctor": "doctor"}
 GROUPS = ("findings", "actions", "approvals", "exemptions", "freeze", "baselines", "controls", "mode", "policy", "audit",
           "role", "filters")
 HERE = ("run", "simulate", "replay", "scan", "controls", "policy", "role", "filters")     # ask no guardrail

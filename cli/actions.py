@@ -103,5 +103,6 @@ def told(record: views.Row) -> str:
         case "action.applying":
             return f"{len(detail.get('requests', ()))} write, plan {str(detail.get('plan_hash', ''))[:8]}"
         case "mode.switched":
-            return f"{detail.get('was')} => {detail.get('now')}: {detail.get('reason')}"
+            below = f" below {detail['scope']}" if detail.get("scope") else ""
+            return f"{detail.get('was')} => {detail.get('now')}{below}: {detail.get('reason')}"
     return str(detail.get("why") or detail.get("error") or "")

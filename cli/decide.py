@@ -9,7 +9,7 @@ import typer
 from cli import ask
 from cli.ask import Target
 from cli.identities import As, Reason, said
-from cli.output import mark, nearest, tell, text
+from cli.output import Code, Ended, mark, nearest, tell, text
 from console import views
 
 Id = Annotated[str, typer.Argument(metavar="act-..")]
@@ -30,6 +30,26 @@ def quarantine(
 def release(action: Id, reason: Reason = "", as_: As = "") -> None:
     """Ends a quarantine: what still stands as it left it is put back, and exempt for a while."""
     undo(action, reason, as_, "release")
+
+
+def look(
+    resource: Annotated[str, typer.Argument(metavar="[RESOURCE]", help="An ARM id, or a name that the store knows.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All of them: the next sweep, at once.")] = False,
+    reason: Reason = "", as_: As = "",
+) -> None:
+    """Has a resource read anew, whole: after a look that was given up, or an event that was never taken in."""
+    if bool(resource) == everything:
+        raise Ended(Code.USAGE, "name a resource, or say --all.")
+    why = said(reason)
+    with ask.opened(as_, needs_run=True) as there:
+        id = "" if everything else there.resource(resource)
+        there.confirm(f"Look at {views.short(id) if id else 'everything'}?")
+        if id:
+            there.post("/looks", resource_id=id, reason=why)
+        else:
+            there.post("/sweep", reason=why)
+        tell(f"{mark('done')} left to hands: within {'seconds' if id else 'a minute'}. "
+             f"See: guardrail audit show {views.short(id) if id else 'guardrail'}")
 
 
 def undo(action: str, reason: str, as_: str, verb: str = "rollback") -> None:
@@ -81,3 +101,5 @@ QUARANTINE_HELP = text('guardrail quarantine stmltrain --reason "keys may have l
                        'guardrail quarantine stmltrain --reason "until it is clear who opened it"', exits=(0, 1, 4))
 RELEASE_HELP = text('guardrail release act-7c55f0 --reason "notebook needed" --as oncall',
                     'guardrail release act-7c55f0 --reason "all clear"', exits=(0, 1, 4))
+LOOK_HELP = text('guardrail look stmltrain --reason "its event was rejected" --as oncall',
+                 'guardrail look --all --reason "the event path was broken" --as oncall', exits=(0, 1, 4, 64))

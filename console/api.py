@@ -54,10 +54,12 @@ class OnResource(Reasoned, frozen=True, kw_only=True):
 
 class Switching(Reasoned, frozen=True, kw_only=True):
     mode: Switch
+    scope: Id = ""                                  # without: everywhere
 
 
 class Confirming(Reasoned, frozen=True, kw_only=True):
     generation: int                                 # of the rules as they were seen
+    scope: Id = ""                                  # of the switch that waits
 
 
 class Freezing(Reasoned, frozen=True, kw_only=True):
@@ -142,13 +144,14 @@ class Api:
         return views.exemptions(await self.engine.store.rules(), self.engine.policy)
 
     async def modes(self, request: Request | None = None) -> Any:
-        rules, mode = await self.engine.store.rules(), await views.mode(self.engine.store)
+        rules, since = await self.engine.store.rules(), await views.mode(self.engine.store)
         freezes = [{"name": one.name, "from": one.start, "until": one.until, "scope": one.scope, "source": source}
                    for source, listed in (("people", rules.freezes), ("policy", self.engine.policy.freezes)) for one in listed]
         pending = [{name: getattr(one, name) for name in ("kind", "what", "by", "at", "reason")} for one in rules.pending]
         return {"schema_version": 1, "mode": rules.switch, "ceiling": self.engine.ceiling, "generation": rules.generation,
-                "policy_hash": self.engine.policy.hash, "since": mode.since, "by": mode.by, "reason": mode.reason,
-                "decisions": mode.decisions, "writes": mode.writes, "decided": mode.decided, "probed": mode.probed,
+                "policy_hash": self.engine.policy.hash, "since": since.since, "by": since.by, "reason": since.reason,
+                "decisions": since.decisions, "writes": since.writes, "decided": since.decided, "probed": since.probed,
+                "scopes": [{"scope": one, "mode": mode} for one, mode in sorted(rules.scoped.items())],
                 "freezes": freezes, "pending": pending}
 
     async def event_path(self, request: Request) -> Any:
@@ -244,11 +247,11 @@ class Api:
     # What is in force ----------------------------------------------------------------------------------------------
 
     async def switch(self, request: Request, who: Person, body: Switching) -> Any:
-        await switches.switch(self.engine, body.mode, who, body.reason)
+        await switches.switch(self.engine, body.mode, who, body.reason, ids.parse(body.scope) if body.scope else "")
         return await self.modes()
 
     async def confirm_switch(self, request: Request, who: Person, body: Confirming) -> Any:
-        await switches.confirm(self.engine, body.generation, who, body.reason)
+        await switches.confirm(self.engine, body.generation, who, body.reason, body.scope)
         return await self.modes()
 
     async def freeze(self, request: Request, who: Person, body: Freezing) -> Any:

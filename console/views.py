@@ -255,15 +255,17 @@ def baselines(case: Case) -> list[Row]:
 
 
 async def last(store: Store, event: str) -> Entry | None:
-    """The newest record of this name in the installation's own chain."""
-    return next((one for one in reversed(await timeline(store, HOME)) if one.event == event), None)
+    """The newest record of this name in the installation's own chain; not one that is for a scope."""
+    return next((one for one in reversed(await timeline(store, HOME)) if one.event == event and not one.detail.get("scope")),
+                None)
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What is in force: the switch, since when, by whom and why; and what happened since."""
+    """What is in force: the switch, since when, by whom and why; and what happened since. `scoped`: where it is lower."""
 
     switch: str
+    scoped: Mapping[str, str]
     generation: int
     since: datetime | None
     by: str
@@ -287,7 +289,7 @@ async def mode(store: Store) -> Mode:
             if since is None or one.at >= since:
                 told["decisions"] += one.event == "decision.made"
                 told["writes"] += one.event == "request.sent" and isinstance(one.detail.get("status"), int)
-    return Mode(rules.switch, rules.generation, since, switched.actor if switched else "",
+    return Mode(rules.switch, rules.scoped, rules.generation, since, switched.actor if switched else "",
                 str(switched.detail.get("reason", "")) if switched else "", told["decisions"], told["writes"],
                 decided, told["probes"] > 0)
 

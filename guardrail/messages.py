@@ -82,7 +82,7 @@ KINDS: Mapping[str, Kind] = {
         "Until {until} this is tolerated: {what}. Owner: {owner}. Reason: {reason}.",
         "Mend it, or ask for another exemption.", page="exemptions"),
     "mode.switched": Kind(
-        "mode.switched", "Switched from {was} to {now}", "By {by} at {at}. Reason: {reason}.",
+        "mode.switched", "Switched from {was} to {now}{below}", "By {by} at {at}. Reason: {reason}.",
         "Nothing, if you knew.", "high", "modes"),
     "look.poisoned": Kind(
         "look.poisoned", "Given up: {name}", "Looked at {dequeue_count} times without an end: {error}.",
@@ -237,7 +237,8 @@ def _facts(engine: Engine, kind: Kind, record: Mapping[str, Any], detail: Mappin
         "breaks": (known[0].breaks if known else "") or "nothing known",
         "expires": f"{line(expires[:10])} {line(expires[11:16])} UTC" if expires else "not by itself",
         "window": f"{detail.get('window', 0) / 60:g} min" if isinstance(detail.get("window"), int | float) else "",
-        "missing": _missing(detail)}
+        "missing": _missing(detail),
+        "below": f" below {line(detail['scope'])}" if detail.get("scope") else ""}
 
 
 def _missing(detail: Mapping[str, Any]) -> str:

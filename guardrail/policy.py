@@ -7,7 +7,7 @@ Nothing that the one who drifts can set (a tag, a group's name, an actor in an e
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from guardrail.values import (
 
 __all__ = ["NOBODY", "SEVERITY_ORDER", "Actors", "Exemption", "Freeze", "Pin", "Place", "Policy", "Rules", "Severity",
            "decide", "enabled", "exemption_for", "is_held", "lower", "parameters", "pin", "place", "rules_from",
-           "within"]
+           "switch_at", "within"]
 
 SEVERITY_ORDER = SEVERITIES
 EXEMPT_AT_MOST = timedelta(days=90)
@@ -51,6 +51,7 @@ class Pin:
 
 
 Switch = Literal["report", "approve", "policy"]
+LADDER: tuple[Switch, ...] = ("report", "approve", "policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,15 @@ class Rules:
     proven: frozenset[str] = frozenset()    # types (folded) whose PUT an approver once let through without loss
     pins: tuple[Pin, ...] = ()
     pending: tuple[Pending, ...] = ()
+    scoped: Mapping[str, Switch] = field(default_factory=dict)      # folded id -> what the switch is lowered to below it
     at: datetime | None = None              # when they were signed; later than those before
     signature: str = ""
     forged: bool = False                    # what was in the row did not verify: this is the default; not stored
+
+
+def switch_at(rules: Rules, id: str) -> Switch:
+    """The strictest of the switch and what people set for a scope that holds `id`."""
+    return min((rules.switch, *(mode for scope, mode in rules.scoped.items() if within(id, scope))), key=LADDER.index)
 
 
 def rules_from(raw: bytes | None) -> Rules:
@@ -118,7 +125,7 @@ class Actors:
 NOBODY = Actors()
 
 
-def within(id: ResourceId, scope: str) -> bool:
+def within(id: str, scope: str) -> bool:
     """Whether `id` is the scope or lies below it; "" is everywhere."""
     return not scope or fold(id) == fold(scope) or fold(id).startswith(fold(scope) + "/")
 
@@ -226,8 +233,8 @@ def _limits(finding: Finding, control: Control, place: Place, policy: Policy, ru
     for freeze in (*policy.freezes, *rules.freezes):
         if freeze.start <= now < freeze.until and within(place.id, freeze.scope):
             yield "approve", f"freeze: {freeze.name}"
-    if rules.switch != "policy":
-        yield "approve" if rules.switch == "approve" else "report", f"switch: {rules.switch}"
+    if (switch := switch_at(rules, place.id)) != "policy":
+        yield "approve" if switch == "approve" else "report", f"switch: {switch}"
     yield ceiling, f"ceiling: {ceiling}"
     if control.response == "report":
         yield "report", "control: it only reports"

@@ -68,7 +68,8 @@ def acceptance(case: Case, part: str, one: Acceptance) -> bytes:
 
 
 def rules(one: Rules) -> bytes:
-    return _payload("rules", "", "", **_plain(one, "signature", "forged"))
+    later = () if one.scoped else ("scoped",)       # as in rows of before there was such a field
+    return _payload("rules", "", "", **_plain(one, "signature", "forged", *later))
 
 
 def sealed_case(case: Case) -> bytes:

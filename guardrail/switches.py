@@ -14,40 +14,49 @@ from guardrail import forged, groups, home, logs
 from guardrail import policy as policies
 from guardrail.authorize import Person, authorize
 from guardrail.errors import Refused, Stale
-from guardrail.ids import ResourceId
+from guardrail.ids import ResourceId, subscription
 from guardrail.paths import fold
-from guardrail.policy import Pending, Rules, Switch
+from guardrail.policy import LADDER, Pending, Rules, Switch
 from guardrail.policy_schema import Exemption, Freeze
 from guardrail.refusals import attempt
 from guardrail.stores import HOME
 from guardrail.turn import Engine
 from guardrail.values import Case, Record
 
-LADDER: tuple[Switch, ...] = ("report", "approve", "policy")
 CONFIRM_WITHIN = timedelta(hours=1)
 REMIND = (14, 3, 1)                     # days before an exemption ends
 REMINDED = "reminded"                   # the name under which the installation keeps which of them were told
 
 
-async def switch(engine: Engine, mode: Switch, who: Person, reason: str) -> Rules:
+async def switch(engine: Engine, mode: Switch, who: Person, reason: str, scope: str = "") -> Rules:
     """Report and approve tighten at once. Loosening waits for a second administrator where production is guarded.
 
+    `scope`, a subscription or anything in it: only there, never looser than the switch of everything; policy ends it.
     Errors: Refused.
     """
     rules = await engine.store.rules()
-    tightens = LADDER.index(mode) <= LADDER.index(rules.switch)
+    was = rules.scoped.get(fold(scope), "policy") if scope else rules.switch
+    tightens = LADDER.index(mode) <= LADDER.index(was)
     async with attempt(engine, HOME, "mode", who):
         authorize(who, "tighten" if tightens else "loosen", None, engine.policy)
         if not tightens:
             engine.refuse_skewed()
-    if tightens:
-        return await _set(engine, replace(rules, switch=mode, pending=()), who, "mode.switched", was=rules.switch, now=mode,
-                          reason=reason)
-    def let(rules: Rules) -> Rules:
-        return replace(rules, switch=mode)
+    if scope and subscription(ResourceId(scope)) not in engine.subscriptions:
+        raise Refused("unknown", f"nothing below {scope} is guarded")
 
-    return await _by_two(engine, rules, Pending("switch", mode, who.object_id, engine.clock(), reason), let,
-                         "mode.switched", was=rules.switch, now=mode, reason=reason)
+    def let(rules: Rules) -> Rules:
+        if not scope:
+            return replace(rules, switch=mode)
+        others = {one: set for one, set in rules.scoped.items() if one != fold(scope)}
+        return replace(rules, scoped=others if mode == "policy" else {**others, fold(scope): mode})
+
+    said = {"was": was, "now": mode, "reason": reason, **({"scope": scope} if scope else {})}
+    if tightens:
+        waits = tuple(one for one in rules.pending if scope and not (one.kind == "switch" and _scope_of(one) == fold(scope)))
+        return await _set(engine, replace(let(rules), pending=waits), who, "mode.switched", **said)
+    what = f"{mode} {fold(scope)}" if scope else mode
+    return await _by_two(engine, rules, Pending("switch", what, who.object_id, engine.clock(), reason), let,
+                         "mode.switched", scope, **said)
 
 
 async def distrust(engine: Engine, why: str) -> None:
@@ -62,19 +71,21 @@ async def distrust(engine: Engine, why: str) -> None:
     logs.told(record, HOME)
 
 
-async def confirm(engine: Engine, generation: int, who: Person, reason: str) -> Rules:
-    """The second yes to a switch that waits, by another administrator who saw these rules. Errors: Refused."""
+async def confirm(engine: Engine, generation: int, who: Person, reason: str, scope: str = "") -> Rules:
+    """The second yes to a switch that waits for that scope, by another administrator who saw these rules. Errors: Refused."""
     async with attempt(engine, HOME, "mode", who):
         authorize(who, "loosen", None, engine.policy)
         rules = await engine.store.rules()
-        first = next((one for one in rules.pending if one.kind == "switch" and _waits(one, engine.clock())), None)
+        first = next((one for one in rules.pending if one.kind == "switch" and _scope_of(one) == fold(scope)
+                      and _waits(one, engine.clock())), None)
         if first is None:
             raise Refused("unknown", "no switch waits for a second person")
         if rules.generation != generation:
             raise Refused("stale", f"the rules have changed: they are at generation {rules.generation} now, look again")
         if fold(first.by) == fold(who.object_id):
             raise Refused("twice", "you asked for it: another administrator confirms")
-    return await switch(engine, LADDER[LADDER.index(first.what)], who, reason)
+    mode = next(one for one in LADDER if one == first.what.partition(" ")[0])
+    return await switch(engine, mode, who, reason, scope)
 
 
 async def freeze(engine: Engine, wanted: Freeze, who: Person, reason: str) -> Rules:
@@ -209,22 +220,27 @@ def _waits(one: Pending, now: datetime) -> bool:
     return now < one.at + (policies.EXEMPT_AT_MOST if one.kind == "exemption" else CONFIRM_WITHIN)
 
 
+def _scope_of(switch: Pending) -> str:
+    return switch.what.partition(" ")[2]
+
+
 async def _by_two(engine: Engine, rules: Rules, mine: Pending, let: Callable[[Rules], Rules], event: str,
-                  **detail: Any) -> Rules:
+                  where: str = "", **detail: Any) -> Rules:
     """Done at once outside production; else kept as the first yes, and done by another person's within the hour."""
     first = next((one for one in rules.pending if (one.kind, one.what) == (mine.kind, mine.what)), None)
     others = tuple(one for one in rules.pending if one is not first)
     is_second = first is not None and fold(first.by) != fold(mine.by) and _waits(first, mine.at)
     await groups.know(engine)
-    if is_second or not holds_production(engine):
+    if is_second or not holds_production(engine, where):
         people = [one.by for one in (first, mine) if one is not None]
         return await _set(engine, let(replace(rules, pending=others)), mine.by, event, people=people, **detail)
     return await _set(engine, replace(rules, pending=(*others, mine)), mine.by, "mode.asked", **detail)
 
 
-def holds_production(engine: Engine) -> bool:
-    """Whether any guarded subscription is production; unknown is."""
-    return any(engine.place(ResourceId(f"/subscriptions/{one}")).is_production for one in engine.subscriptions)
+def holds_production(engine: Engine, scope: str = "") -> bool:
+    """Whether any guarded subscription is production, or that of `scope`; unknown is."""
+    scopes = [scope] if scope else [f"/subscriptions/{one}" for one in engine.subscriptions]
+    return any(engine.place(ResourceId(one)).is_production for one in scopes)
 
 
 def _record(engine: Engine, by: str, event: str, **detail: Any) -> Record:

@@ -349,9 +349,9 @@ class Turn:
 
     @property
     def mode(self) -> Mode:
-        """The most that may happen anywhere now: ceiling and switch."""
-        switch: Mode = "enforce" if self.rules.switch == "policy" else self.rules.switch
-        return policies.lower(self.engine.ceiling, switch)
+        """The most that may happen here now: ceiling and switch."""
+        switch = policies.switch_at(self.rules, self.case.resource)
+        return policies.lower(self.engine.ceiling, "enforce" if switch == "policy" else switch)
 
     # Recording -----------------------------------------------------------------------------------------------------
 

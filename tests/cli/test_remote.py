@@ -227,6 +227,30 @@ def test_the_switch_there_is_loosened_by_two(deployed: Deployed) -> None:
     assert "has ended" in deployed.done("freeze", "end", "the night")
 
 
+def test_one_scope_there_is_stopped_and_let_go_again(deployed: Deployed) -> None:
+    group = STORAGE.partition("/providers/")[0]
+    assert f"now: REPORT-ONLY below {group}" in deployed.done("mode", "set", "report", "--scope", group)
+    shown = deployed.rows("mode", "show")
+    assert (shown["mode"], shown["scopes"]) == ("policy", [{"scope": group.lower(), "mode": "report"}])
+    assert f"REPORT-ONLY below {group.lower()}" in deployed("mode", "show").out
+    assert "now: POLICY" in deployed.done("mode", "set", "policy", "--scope", group), "development: one is enough"
+    asked = deployed.rows("approvals", "list")[0]
+    production = f"/subscriptions/{ids.subscription(ids.ResourceId(asked['resource_id']))}"
+    deployed.done("mode", "set", "approve", "--scope", production)
+    assert f"guardrail mode confirm --scope {production}" in deployed.done("mode", "set", "policy", "--scope", production)
+    deployed.az.signed_in("oncall")
+    assert f"now: POLICY below {production}" in deployed.done("mode", "confirm", "--scope", production)
+
+
+def test_a_look_and_a_sweep_there_are_left_to_hands(deployed: Deployed) -> None:
+    deployed.evening.simulator.mutate(STORAGE, with_keys)
+    assert "within seconds" in deployed.done("look", STORAGE)
+    deployed.evening.settle()
+    assert any(row["control"] == "storage-shared-key-access" for row in deployed.rows("findings", "list"))
+    assert "within a minute" in deployed.done("look", "--all")
+    assert deployed("look", "--reason", "x").code == deployed("look", "stmltrain", "--all", "--reason", "x").code == 64
+
+
 def test_two_accept_a_baseline_there(deployed: Deployed) -> None:
     deployed.evening.look(VAULT)
     row = next(row for row in deployed.rows("baselines", "list", VAULT) if row["part"] == "+diagnosticSettings")

@@ -485,6 +485,25 @@ async def test_one_stops_it_and_two_let_it_go_on(tmp_path: Path) -> None:
         assert [record["detail"].get("reason") for record in records if record["event"] == "mode.switched"][-1] == "agreed"
 
 
+@pytest.mark.threat("D12")
+async def test_a_scope_is_stopped_by_one_and_let_go_by_two(tmp_path: Path) -> None:
+    async with site(tmp_path) as one:
+        operator, scope = token("oncall", "Operator"), f"/subscriptions/{PROD}"
+        said = {"scope": f"{scope}/resourceGroups/RG", "reason": "only there"}
+        status, told = await one.post("/mode", {"mode": "report", **said}, operator)
+        below = {"scope": f"{scope}/resourcegroups/rg", "mode": "report"}
+        assert (status, told["mode"], told["scopes"]) == (200, "policy", [below])
+        assert f"report below {below['scope']}" in (await one.get("/")).text
+        assert (await one.post("/mode", {"mode": "policy", **said}, operator))[0] == 403
+        status, told = await one.post("/mode", {"mode": "policy", **said}, ADMIN)
+        assert (status, told["scopes"], len(told["pending"])) == (200, [below], 1)
+        confirm = {"generation": told["generation"], **said}
+        assert (await one.post("/mode/confirm", {**confirm, "scope": ""}, OTHER))[0] == 404
+        status, told = await one.post("/mode/confirm", confirm, OTHER)
+        assert (status, told["scopes"], told["pending"]) == (200, [], [])
+        assert (await one.post("/mode", {"mode": "report", "scope": "rg", "reason": "x"}, operator))[0] == 400
+
+
 async def test_a_freeze_and_its_end(tmp_path: Path) -> None:
     async with site(tmp_path) as one:
         until = (one.here.clock.now + timedelta(hours=8)).isoformat()

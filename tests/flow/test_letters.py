@@ -16,13 +16,14 @@ import pytest
 from azure.storage.blob.aio import ContainerClient
 from azure.storage.queue.aio import QueueClient
 
-from guardrail import letters
+from guardrail import letters, wishes
 from guardrail.errors import StoreDown
 from guardrail.letters import HANDLED, Letters
 from guardrail.stores import HOME
 from guardrail.stores.account import Account as Link
 from tests.azurite import Account, Azurite, Counting, Credential
 from tests.flow.harness import HTTPS, NOT_HTTPS, STORAGE, VAULT, event, laid, looked, stand, value, world
+from tests.flow.test_people import ONCALL
 from tests.flow.world import DEV, World
 
 pytestmark = pytest.mark.anyio
@@ -197,7 +198,14 @@ async def test_what_fails_in_our_own_code_is_set_aside_too(tmp_path: Path, azuri
         assert here.guardrail.letters is not None
         await here.guardrail.letters.again(here.guardrail.store, intake)
         assert await mail.names() == [HANDLED + NAME.format("a")]
-        assert "a bug" in (await rejected(here))[0]["why"]
+        (told,) = await rejected(here)
+        assert "a bug" in told["why"]
+        # a person who sees it has the resource read whole, which is more than its event would have done
+        (letter,) = json.loads(told["raw"])
+        stand(here, laid(STORAGE, NOT_HTTPS))
+        await wishes.look(here.guardrail.engine, letter["subject"], ONCALL, "its dead letter was rejected")
+        await here.settle()
+        assert value(here, letter["subject"], HTTPS) is True
 
 
 async def test_many_letters_take_several_minutes(tmp_path: Path, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> None:

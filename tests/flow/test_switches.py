@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from guardrail import switches
+from guardrail import people, switches
 from guardrail.errors import Refused
+from guardrail.ids import ResourceId
 from guardrail.policy_schema import Exemption, Freeze
+from guardrail.stores import HOME
 from guardrail.values import Look
+from tests.flow.harness import restart
 from tests.flow.test_loop import OPEN, STORAGE
-from tests.flow.test_people import APPROVER, GROUP, ONCALL, POLICY, person
+from tests.flow.test_people import APPROVER, GROUP, ONCALL, POLICY, asked, person
 from tests.flow.world import DEV, PROD, World, world
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +50,71 @@ async def test_a_second_yes_after_an_hour_is_a_first(tmp_path: Path) -> None:
 async def test_where_nothing_is_production_one_is_enough(tmp_path: Path) -> None:
     async with world(tmp_path, DEV_ONLY, switch="report") as here:
         assert (await switches.switch(here.guardrail.engine, "policy", ADMIN, "go")).switch == "policy"
+
+
+@pytest.mark.threat("D12", "R34")
+async def test_the_switch_of_a_scope_stops_what_lies_below_it_and_nothing_else(tmp_path: Path) -> None:
+    """Also what people had approved, and what was to be sent next; a page names the scope."""
+    async with world(tmp_path, POLICY) as here:
+        engine, (stopped, action) = here.guardrail.engine, await asked(here)
+        other = here.stands(STORAGE)
+        group = f"{stopped.partition('/providers/')[0]}".upper()
+        await people.approve(engine, stopped, action.id, action.plan.hash, APPROVER, "yes")
+        rules = await switches.switch(engine, "report", ONCALL, "only there", ResourceId(group))
+        assert (rules.switch, rules.scoped) == ("policy", {group.lower(): "report"})
+        here.write("PATCH", other, OPEN)
+        await here.forward(120)
+        assert {line.path for line in here.ours} == {other}
+        case = await here.case(stopped)
+        assert case.acting is not None and case.acting.state == "approved"
+        (told,) = [one["detail"] for one in await here.records(HOME) if one["event"] == "mode.switched"]
+        assert (told["scope"], told["was"], told["now"]) == (group, "policy", "report")
+        await restart(here, POLICY)
+        assert (await here.guardrail.engine.rules()).scoped == {group.lower(): "report"}, "and it is signed"
+        with pytest.raises(Refused, match="Administrator"):
+            await switches.switch(here.guardrail.engine, "policy", ONCALL, "over", group)
+        await here.guardrail.store.send(Look(stopped, "person"))
+        await here.settle()
+        assert {line.path for line in here.ours} == {other}
+
+
+async def test_where_the_scope_only_reports_nobody_approves(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        engine, (id, action) = here.guardrail.engine, await asked(here)
+        await switches.switch(engine, "report", ONCALL, "only there", id)
+        with pytest.raises(Refused, match="report-only"):
+            await people.approve(engine, id, action.id, action.plan.hash, APPROVER, "yes")
+        await switches.switch(engine, "approve", ADMIN, "people may", id)
+        await switches.switch(engine, "approve", OTHER, "people may", id)
+        await people.approve(engine, id, action.id, action.plan.hash, APPROVER, "yes")
+
+
+async def test_a_scope_is_let_go_by_two_where_it_is_production(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        engine = here.guardrail.engine
+        for scope in (f"/subscriptions/{PROD}", f"/subscriptions/{DEV}"):
+            await switches.switch(engine, "approve", ONCALL, "quiet", scope)
+        assert (await switches.switch(engine, "policy", ADMIN, "over", f"/subscriptions/{DEV}")).scoped == {
+            f"/subscriptions/{PROD}": "approve"}
+        waits = await switches.switch(engine, "policy", ADMIN, "over", f"/subscriptions/{PROD}")
+        assert waits.scoped and [one.what for one in waits.pending] == [f"policy /subscriptions/{PROD}"]
+        with pytest.raises(Refused, match="no switch waits"):
+            await switches.confirm(engine, waits.generation, OTHER, "agreed")
+        done = await switches.confirm(engine, waits.generation, OTHER, "agreed", f"/subscriptions/{PROD}")
+        assert (done.switch, done.scoped, done.pending) == ("policy", {}, ())
+
+
+async def test_the_switch_of_a_scope_is_never_looser_than_that_of_everything(tmp_path: Path) -> None:
+    async with world(tmp_path, POLICY) as here:
+        engine, id = here.guardrail.engine, here.stands(STORAGE)
+        await switches.switch(engine, "approve", ONCALL, "quiet here", f"/subscriptions/{DEV}")
+        await switches.switch(engine, "report", ONCALL, "stop")
+        here.write("PATCH", id, OPEN)
+        await here.settle()
+        case = await here.case(id)
+        assert here.ours == [] and case.asked is None and case.findings
+        with pytest.raises(Refused, match="guarded"):
+            await switches.switch(engine, "report", ONCALL, "a slip", "/subscriptions/00000000-0000-0000-0000-00000000000f")
 
 
 @pytest.mark.threat("R42")

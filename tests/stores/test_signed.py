@@ -175,6 +175,16 @@ async def test_both_may_set_the_rules_and_nobody_else(parts: Parts) -> None:
     assert third.generation == 4 and await parts.hands.rules() == third
 
 
+@pytest.mark.threat("C5")
+async def test_nobody_takes_a_scope_out_of_the_switch(parts: Parts) -> None:
+    await parts.front.set_rules(replace(await parts.front.rules(), switch="policy", scoped={str(ACCOUNT).lower(): "report"}))
+    assert (await parts.hands.rules()).scoped == {str(ACCOUNT).lower(): "report"}
+    with closing(sqlite3.connect(parts.path, isolation_level=None)) as db:
+        body = json.loads(db.execute("SELECT body FROM state WHERE name = 'rules'").fetchone()[0])
+        db.execute("UPDATE state SET body = ? WHERE name = 'rules'", (json.dumps({**body, "scoped": {}}),))
+    assert await parts.hands.rules() == Rules(generation=1, forged=True)
+
+
 async def test_rules_signed_by_a_slow_clock_are_still_the_newest(parts: Parts) -> None:
     first = await parts.front.set_rules(await parts.front.rules())
     parts.clock.now -= timedelta(seconds=30)
