@@ -366,7 +366,7 @@ class Turn:
             self.engine.policy.hash, detail))
 
     async def commit(self, *, answered: bool = True, again_s: float | None = None, why: Why = "due") -> None:
-        """Row, records, the answered look and the next one in one transaction; then the look of a person, then the log.
+        """Row, records, the answered look and the next one, with its reason, in one transaction; then the log.
 
         `due` is the truth: a lost nudge costs a minute. Errors: Stale, StoreDown.
         """
@@ -383,13 +383,11 @@ class Turn:
         look = self.look if answered and not self._answered else None
         records, self._records = self._records, []
         # later ones tend nudges: a late nudge puts a new event's look back
-        nudge_s = again_s if again_s is not None and again_s <= NUDGED_S and why == "due" else None
-        self.case = await self.engine.store.commit(self.case, *records, answered=look, again_s=nudge_s)
+        nudge_s = again_s if again_s is not None and again_s <= NUDGED_S else None
+        self.case = await self.engine.store.commit(self.case, *records, answered=look, again_s=nudge_s, why=why)
         self._answered = self._answered or answered
         for record in records:
             logs.told(record, self.case.resource)
-        if why != "due":
-            await self.engine.store.send(Look(self.case.resource, why))
 
     def _remind(self) -> None:
         asked = self.case.asked

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from guardrail.chain import Chain, StoredRecord
 from guardrail.ids import ResourceId
 from guardrail.policy import Rules
-from guardrail.values import Case, Change, Look, Record
+from guardrail.values import Case, Change, Look, Record, Why
 
 __all__ = ["HOME", "Chain", "Rejects", "Rules", "Store", "StoredRecord", "V", "Waiting"]
 
@@ -46,10 +46,10 @@ class Store(Protocol):
         """What is known of a resource (an empty Case if nothing is) and the look that waits, due or not."""
 
     async def commit(self, case: Case, *records: Record, answered: Look | None = None,
-                     again_s: float | None = None) -> Case:
+                     again_s: float | None = None, why: Why = "due") -> Case:
         """Case, records and chain head at once, and the look gone unless something joined it meanwhile.
 
-        With `again_s` the next look ("due") waits from then on, as if sent with this delay. The result has the new etag,
+        With `again_s` the next look waits from then on, for `why`, as if sent with this delay. The result has the new etag,
         seq and head. Errors: Stale if another commit was faster; nothing was written then.
         """
 
@@ -200,13 +200,13 @@ class Waiting:
 
 
 def after(waiting: Waiting | None, resource: ResourceId, answered: Look | None, again_s: float | None,
-          now: float) -> Waiting | None:
+          now: float, why: Why = "due") -> Waiting | None:
     """The look row after a commit; None if the commit leaves it alone."""
     if answered is None and again_s is None:
         return None
     waiting = waiting or empty(resource)
     waiting = waiting.answered(answered, now) if answered else waiting
-    return waiting if again_s is None else waiting.sent(Look(resource, "due"), now, again_s)
+    return waiting if again_s is None else waiting.sent(Look(resource, why), now, again_s)
 
 
 def empty(resource: ResourceId) -> Waiting:

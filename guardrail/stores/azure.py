@@ -29,7 +29,7 @@ from guardrail.stores.index import AT_ONCE, KNOWN_FOR_S, OPEN, Index
 from guardrail.stores.nudges import Nudges
 from guardrail.stores.partitions import CASES, Partitions, Rows, Seen, look_row
 from guardrail.stores.tables import Tables, etag_of
-from guardrail.values import Case, Look, Record, to_json
+from guardrail.values import Case, Look, Record, Why, to_json
 
 if TYPE_CHECKING:
     from guardrail.stores.blobs import Anchors
@@ -86,7 +86,7 @@ class AzureStore:
         return case, seen.waiting.look if seen.waiting and seen.due is not None else None
 
     async def commit(self, case: Case, *records: Record, answered: Look | None = None,
-                     again_s: float | None = None) -> Case:
+                     again_s: float | None = None, why: Why = "due") -> Case:
         """Its `seq` and `head` must be as loaded: they are not read again."""
         key, by, was, now = chain_key(case.resource), uuid4().hex, case.etag, self._now()
         seen = self._parts.seen.get(key)
@@ -98,7 +98,7 @@ class AzureStore:
             seen = Seen(etag=was)
         case, entities = self._parts.committed(key, case, records, by)
         next_look, due = seen.due if answered is None or again_s is not None else None, None
-        if again_s is not None and next_look is None:
+        if again_s is not None and (next_look is None or now + again_s < next_look):
             next_look = now + again_s
             await self._index.note_look(key, case.resource, seen, next_look, now)
         if rows.is_open(case):
@@ -106,7 +106,7 @@ class AzureStore:
         entities[0] |= {} if due is None else {"due": due}      # what the index row is known to name
         for turn in TRIES:
             await spread(turn)
-            waiting = after(seen.waiting, case.resource, answered, again_s, now)
+            waiting = after(seen.waiting, case.resource, answered, again_s, now, why)
             looks = [(look_row(key, waiting, by), seen.look_etag or "")] if waiting else []
             wait_s = waiting.due - now if waiting and waiting.due is not None else None
             batch = [(entities[0], was), *((one, "") for one in entities[1:]), *looks]

@@ -20,7 +20,7 @@ from guardrail.paths import fold as fold_text
 from guardrail.signing import Keys
 from guardrail.stores import HOME, Chain, Rules, Store, StoredRecord
 from guardrail.stores.budgets import Budgets
-from guardrail.values import Acceptance, Action, Approval, Case, Look, Record, Wish, digest
+from guardrail.values import Acceptance, Action, Approval, Case, Look, Record, Why, Wish, digest
 
 Said = TypeVar("Said", Approval, Wish, Acceptance)
 UNKNOWN = ("?",)        # who touched it, where nobody can tell
@@ -57,7 +57,7 @@ class SignedStore:
             yield await self._verified(case)
 
     async def commit(self, case: Case, *records: Record, answered: Look | None = None,
-                     again_s: float | None = None) -> Case:
+                     again_s: float | None = None, why: Why = "due") -> Case:
         """What was forged never goes unrecorded, whoever commits.
 
         Errors: Refused in front, for a row that hands must look at first: what only hands may say was forged.
@@ -66,7 +66,8 @@ class SignedStore:
             records = (*records, broken(case, self._clock()))
             logs.told(records[-1], case.resource)
         signed = [await self._vouched(case.resource, one) for one in records]
-        return await self.inner.commit(await self._signed(case), *signed, answered=answered, again_s=again_s)
+        return await self.inner.commit(await self._signed(case), *signed, answered=answered, again_s=again_s,
+                                       why=why)
 
     async def rules(self) -> Rules:
         """Unsigned, or older than those that were seen: the default, which reports, with the row's generation."""

@@ -25,7 +25,7 @@ from guardrail.names import chain_key
 from guardrail.policy import Rules, rules_from
 from guardrail.stores import HOME, Chain, Rejects, StoredRecord, V, Waiting, after, empty, recorded
 from guardrail.stores.rows import case_body, case_of, decode, due_at, is_open, known, look_body, look_of
-from guardrail.values import Case, Look, Record, to_json
+from guardrail.values import Case, Look, Record, Why, to_json
 
 BUSY_S = 5.0        # how long a writer waits for another process before StoreDown
 PAGE = 200          # rows read at once where all are walked
@@ -166,7 +166,7 @@ class SqliteStore:
         return case, None if row[7] is None else look_of(resource, *row[8:])
 
     async def commit(self, case: Case, *records: Record, answered: Look | None = None,
-                     again_s: float | None = None) -> Case:
+                     again_s: float | None = None, why: Why = "due") -> Case:
         key, now = chain_key(case.resource), self._clock().timestamp()
         with self._writing() as db:
             row = db.execute("SELECT v, etag, seq, head FROM cases WHERE key = ?", (key,)).fetchone() or (V, "", 0, "")
@@ -176,7 +176,7 @@ class SqliteStore:
             case = replace(case, seq=row[2], head=row[3], etag=str(int(row[1] or 0) + 1))
             case = self._put(db, key, case, records)
             if answered or again_s is not None:
-                waiting = after(_waiting(db, key, case.resource), case.resource, answered, again_s, now)
+                waiting = after(_waiting(db, key, case.resource), case.resource, answered, again_s, now, why)
                 if waiting:
                     _put_waiting(db, key, waiting)
         return case

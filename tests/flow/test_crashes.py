@@ -299,7 +299,7 @@ async def test_a_bug_in_sending_ends_as_failed(tmp_path: Path) -> None:
 
 @pytest.mark.threat("R29", "R32")
 async def test_an_approval_whose_look_was_lost_is_carried_out_within_two_minutes(tmp_path: Path) -> None:
-    """P13: stored, not queued."""
+    """P13: stored, and the worker is gone."""
     async with world(tmp_path, POLICY) as here:
         id = here.stands(STORAGE, CASES["PATCH"].drifted().body, subscription=PROD)
         await looked(here, id)
@@ -308,12 +308,32 @@ async def test_an_approval_whose_look_was_lost_is_carried_out_within_two_minutes
         engine = here.guardrail.engine
         await people.approve(engine, id, asked.id, asked.plan.hash, APPROVER, "as seen")
         await here.settle()
-        at(here.guardrail, "store.send", "before", died)
+        at(here.guardrail, "store.commit", "after", died)
         with pytest.raises(Crash):
             await people.approve(here.guardrail.engine, id, asked.id, asked.plan.hash, ONCALL, "as seen")
         await restart(here, POLICY)
         await here.forward(120)
         assert [line.method for line in here.ours] == ["PATCH"] and CASES["PATCH"].mended(here, id)
+        assert (await here.case(id)).acting is None
+
+
+@pytest.mark.threat("R29", "R32")
+async def test_a_retry_whose_worker_died_is_still_a_persons(tmp_path: Path) -> None:
+    """Its reason is in the same transaction: a look that was merely due would not try a failed action again."""
+    async with world(tmp_path) as here:
+        id = stand(here, CASES["PATCH"].drifted())
+        here.sim.faults.lock(id, "ReadOnly")
+        await looked(here, id)
+        here.sim.faults.clear()
+        failed = (await here.case(id)).acting
+        assert failed is not None and failed.state == "failed"
+        at(here.guardrail, "store.commit", "after", died)
+        with pytest.raises(Crash):
+            await people.retry(here.guardrail.engine, id, failed.id, ONCALL, "the lock is gone")
+        await restart(here)
+        before = len(here.ours)
+        await here.settle()
+        assert len(here.ours) == before + 1 and CASES["PATCH"].mended(here, id)
         assert (await here.case(id)).acting is None
 
 

@@ -195,6 +195,19 @@ async def test_a_commit_leaves_the_next_look(again_s: float, waits: bool, joined
         await reopen().commit(replace(kept[ACCOUNT], etag=""), again_s=0)
 
 
+async def test_a_commit_leaves_the_reason_of_the_next_look(store: Store, reopen: Open) -> None:
+    """What waits for later comes at once, and as a person's."""
+    await store.send(Look(ACCOUNT, "due"), 600)
+    case, look = await store.load(ACCOUNT)
+    case = await store.commit(replace(case, due=AT), record("wish.made"), again_s=0, why="person")
+    _, look = await reopen().load(ACCOUNT)
+    assert look is not None and look.why == "person"
+    assert [one.why for one in await due(reopen())] == ["person"]
+    await reopen().commit(case, record(), answered=look, again_s=0, why="approval")
+    (look,) = await due(reopen())
+    assert (look.why, look.changes) == ("approval", ())
+
+
 @pytest.mark.threat("C7")
 async def test_no_secret_reaches_a_record(store: Store) -> None:
     edits = [{"path": "properties.adminPassword", "before": "canary-1", "after": "canary-2"}]
