@@ -64,8 +64,7 @@ if settings.part in ("hands", "all"):
         """A look that failed too often. Must not throw: there is no queue behind this one."""
         worker = host.worker()
         try:
-            resource = await worker.nudge(message.get_body())
-            await worker.stick(resource, "the look failed too often", message.dequeue_count or 0)
+            await worker.poisoned(message.get_body(), message.dequeue_count or 0)
         except GuardrailError as error:
             host.unheard(message.get_body(), error)
 

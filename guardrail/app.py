@@ -35,6 +35,7 @@ IN_FLIGHT = 24                      # host.json: batchSize + newBatchThreshold
 IDLE_S = 0.05
 CRASHED_AGAIN_S = 30                # host.json: visibilityTimeout
 TRIES = 5                           # host.json: maxDequeueCount
+POISONED_S, POISONED_AGAIN_S = 3600.0, 300.0
 
 
 def now() -> datetime:
@@ -110,6 +111,21 @@ class Guardrail:
         except Retryable as error:
             await self.engine.store.send(Look(resource, "due"), error.after_s)
             logs.line("look.retried", resource_id=resource, error=str(error), after_s=error.after_s)
+
+    async def poisoned(self, message: bytes | str, count: int) -> None:
+        """A look that failed to the queue's limit. It may have been the store, for minutes: it is put back, once an hour.
+
+        Errors: as nudge, StoreDown.
+        """
+        resource = await self.nudge(message)
+        if not self.is_guarded(resource):
+            return
+        if await self.store.take(f"poisoned/{ids.fold(resource)}", 1, POISONED_S):
+            await self.store.send(Look(resource, "due"), POISONED_AGAIN_S)
+            logs.line("look.retried", resource_id=resource, error="it failed too often", attempt=count,
+                      after_s=POISONED_AGAIN_S)
+        else:
+            await self.stick(resource, "the look failed too often", count)
 
     async def stick(self, resource: ResourceId, error: str, count: int) -> None:
         """A look that failed too often: the row says so, the action stays open, a person sees it."""

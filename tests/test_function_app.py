@@ -168,8 +168,9 @@ def test_crafted_messages_change_nothing(sim: Simulator, tmp_path: Path) -> None
 def test_a_look_that_failed_too_often_is_stuck_and_seen(sim: Simulator, tmp_path: Path) -> None:
     id, _ = opened(sim)
     with running(sim, tmp_path) as app:
-        assert app.invoke("on_poison", json.dumps({"v": 1, "resource": id}), dequeue_count=5).ok
-    assert load(tmp_path, id)[0].stuck
+        for stuck in (False, True):         # put back once
+            assert app.invoke("on_poison", json.dumps({"v": 1, "resource": id}), dequeue_count=5).ok
+            assert bool(load(tmp_path, id)[0].stuck) == stuck
 
 
 def test_timers_and_health(sim: Simulator, tmp_path: Path) -> None:

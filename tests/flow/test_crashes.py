@@ -277,6 +277,25 @@ async def test_a_look_that_breaks_the_code_is_stuck_and_a_fixed_version_finishes
         assert state.stuck == "" and state.acting is None and CASES["PATCH"].mended(here, id)
 
 
+@pytest.mark.threat("R27", "R30")
+async def test_a_look_that_an_outage_poisoned_is_put_back_and_stuck_only_the_next_time(tmp_path: Path) -> None:
+    """It is mended minutes after the store is there again, not by the next sweep."""
+    async with world(tmp_path) as here:
+        id = stand(here, CASES["PATCH"].drifted())
+        message = json.dumps({"v": 1, "resource": id})
+        await here.guardrail.intake(text(event(id)))
+        await here.guardrail.poisoned(message, 5)
+        assert (await here.case(id)).stuck == "" and await here.guardrail.settle() == 0
+        here.clock.forward(301)
+        await here.settle()
+        assert CASES["PATCH"].mended(here, id)
+        await here.guardrail.poisoned(message, 5)
+        assert (await here.case(id)).stuck and (await here.events_of(id)).count("look.poisoned") == 1
+        here.clock.forward(3600)
+        await here.guardrail.poisoned(message, 5)
+        assert (await here.events_of(id)).count("look.poisoned") == 1
+
+
 @pytest.mark.threat("R30")
 async def test_a_bug_in_sending_ends_as_failed(tmp_path: Path) -> None:
     async with world(tmp_path) as here:

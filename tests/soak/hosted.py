@@ -81,7 +81,7 @@ class Host:
             try:
                 raw = base64.b64decode(message.content, validate=True)
                 if (message.dequeue_count or 0) > TRIES:
-                    await self.worker.stick(await self.worker.nudge(raw), "the look failed too often", TRIES)
+                    await self.worker.poisoned(raw, TRIES)
                 else:
                     await self.worker.nudged(raw)
             except (GuardrailError, ValueError) as error:
