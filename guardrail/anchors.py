@@ -70,8 +70,10 @@ class Heads:
         return ""
 
 
-async def heads(store: Store, *, whole: bool = True) -> Heads:
+async def heads(store: Store, *, whole: bool = True, only: ResourceId | None = None) -> Heads:
     """Every chain's; else, but for each WHOLE-th anchor, those that the store says have moved since the newest one.
+
+    `only`: that resource's and our own.
 
     Errors: StoreDown; Malformed if an anchor cannot be read.
     """
@@ -89,6 +91,9 @@ async def heads(store: Store, *, whole: bool = True) -> Heads:
         anchors = [msgspec.json.decode(line, type=AnchorLine) for line in lines]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Malformed(f"an anchor cannot be read: {error}") from error
+    if only is not None:
+        cases = [(await store.load(one))[0] for one in (only, HOME)]
+        return Heads(lines, anchors, [Chain(one.resource, one.seq, one.head) for one in cases], False, written, rules_at)
     whole = whole or not anchors or anchors[-1].n % WHOLE == 0
     chains = [chain async for chain in store.chains(None if whole else anchors[-1].at)]
     return Heads(lines, anchors, chains, whole, written, rules_at)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
-from guardrail import asks, consent, plans, proof
+from guardrail import asks, checked, consent, plans, proof
 from guardrail.dangling import dangling
 from guardrail.documents import Document
 from guardrail.errors import Denied, Final, GuardrailError, Held, Malformed, Retryable, Stale, Unanswered, Unsafe
@@ -194,6 +194,11 @@ async def send(turn: Turn, type: ResourceType, controls: Sequence[Control], docu
     action = turn.case.acting
     if action is None:
         raise Stale("no action to send for")
+    try:
+        await checked.refuse_older(turn.engine, turn.case.resource)
+    except (Retryable, Stale):
+        await turn.give_back()
+        raise
     ids = [_client_request_id(turn, action, step, index) for index, step in enumerate(steps)]
     if any(step.request.method == "POST" and id in action.sent for step, id in zip(steps, ids, strict=True)):
         await _ends(turn, "unknown", why="a POST was sent before, and it is not known whether it took effect")

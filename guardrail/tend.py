@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime, timedelta
 
-from guardrail import anchors, forged, logs, probe, switches, wishes
-from guardrail.errors import Malformed, Stale
+from guardrail import anchors, checked, forged, logs, probe, switches, wishes
+from guardrail.errors import Stale
 from guardrail.stores import HOME
 from guardrail.sweep import is_under_way, sweep
 from guardrail.turn import Engine, Turn
@@ -25,8 +25,8 @@ async def tend(engine: Engine, *, probes: bool = False) -> list[Case]:
     """
     now = engine.clock()
     if not engine.is_checked:           # before anything is sent, as far as a worker's first minute allows
-        await check(engine)
-        engine.is_checked = True
+        await checked.check(engine)
+        engine.is_checked = engine.is_compared = True
     await switches.expire(engine)
     await switches.remind(engine)
     await _tell_skew(engine, now)
@@ -78,25 +78,6 @@ async def _tell_forged(engine: Engine, case: Case) -> None:
 
 async def anchor(engine: Engine, now: datetime) -> None:
     """Writes the root over all chain heads where the records cannot be rewritten with it, after a look at the last one."""
-    heads = await check(engine)
+    heads, _ = await checked.check(engine)
     if heads is not None:
         await anchors.write(engine.store, now, heads, (await engine.store.rules()).at)
-
-
-async def check(engine: Engine) -> anchors.Heads | None:
-    """A store older than its anchors was put back by somebody: nothing is written until people raise the switch again.
-
-    None: an anchor cannot be read.
-    """
-    heads, why = None, ""
-    try:
-        heads = await anchors.heads(engine.store, whole=not engine.is_checked)
-        why = heads.rolled_back
-        rules = await engine.store.rules()
-        if not why and heads.rules_at and (rules.at is None or rules.at < heads.rules_at):
-            why = "the row of the switch is older than the newest anchor, or gone"
-    except Malformed as error:
-        why = str(error)
-    if why:
-        await switches.distrust(engine, why)
-    return heads

@@ -71,7 +71,8 @@ class Engine:
     principals: frozenset[str] = frozenset()        # object ids, folded, that may hold a role there; none: not looked at
     above: Mapping[str, Sequence[str]] = field(default_factory=dict)    # folded subscription -> management groups
     known_at: datetime | None = None                # when `above` was last looked up
-    is_checked: bool = False                        # the store against its anchors, by this process
+    is_checked: bool = False                        # the whole store against its anchors, by this process: guardrail.checked
+    is_compared: bool = False                       # as much of it as the first write needs
     told: dict[str, datetime] = field(default_factory=dict)     # what does not verify, and when it was told: guardrail.forged
     _rules: tuple[policies.Rules, datetime] | None = None
     _on: dict[str, tuple[Control, ...]] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from guardrail import people, switches, wishes
-from guardrail.errors import Refused
+from guardrail.errors import Refused, StoreDown
 from guardrail.ids import ResourceId
 from guardrail.names import chain_key
 from guardrail.stores import HOME
@@ -448,9 +448,12 @@ async def test_people_raise_the_switch_again_after_a_forgery(tmp_path: Path) -> 
 # C4: yesterday's store
 
 @pytest.mark.threat("C4")
+@pytest.mark.parametrize("first", ["tend", "write"])
 @pytest.mark.parametrize("anchors", ["today's", "absent", "yesterday's"])
-async def test_a_store_that_was_put_back_writes_nothing(anchors: str, tmp_path: Path) -> None:
-    """An approved plan waits in yesterday's copy. Under today's anchors, or none, it is held and somebody paged.
+async def test_a_store_that_was_put_back_writes_nothing(anchors: str, first: str, tmp_path: Path) -> None:
+    """Whether the new process first tends, or first would write.
+
+    An approved plan waits in yesterday's copy. Under today's anchors, or none, it is held and somebody paged.
 
     With yesterday's anchors beside it, which takes the anchors' account too, nothing tells it from yesterday.
     """
@@ -468,7 +471,8 @@ async def test_a_store_that_was_put_back_writes_nothing(anchors: str, tmp_path: 
         if anchors == "today's":
             attacker.db.executemany("INSERT INTO anchors VALUES (?, ?, ?)", lines)
         await restart(here, POLICY)
-        await here.guardrail.tend()
+        if first == "tend":
+            await here.guardrail.tend()
         writes, _ = await attacker.outcome(1200)        # and anchors go on being written
         if anchors == "yesterday's":
             assert [one[0] for one in writes] == ["PATCH"]
@@ -478,3 +482,57 @@ async def test_a_store_that_was_put_back_writes_nothing(anchors: str, tmp_path: 
         assert await attacker.pages() == ["store"]
         switched = [one for one in await here.records(HOME) if one["event"] == "mode.switched"][-1]
         assert (switched["actor"], switched["detail"]["now"]) == ("guardrail", "report")
+
+
+@pytest.mark.threat("C4")
+async def test_a_resource_that_was_put_back_alone_is_not_written_by_a_new_process(tmp_path: Path) -> None:
+    """Row, records and look of one resource are yesterday's; everything else is today's."""
+    async with attacked(tmp_path, approved) as attacker:
+        here, key = attacker.here, chain_key(attacker.id)
+        await here.settle()
+        await here.forward(600, step=300)
+        assert len(here.ours) == 1
+        for table in ("cases", "records", "looks"):
+            attacker.db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+            rows = attacker.copy.execute(f"SELECT * FROM {table} WHERE key = ?", (key,)).fetchall()
+            attacker.db.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        here.sim.mutate(attacker.id, lambda _: attacker.document)
+        await restart(here, POLICY)
+        assert (await attacker.outcome())[0] == []
+        assert await attacker.pages() == ["store"]
+
+
+async def test_an_honest_process_compares_once_and_writes(tmp_path: Path) -> None:
+    async with attacked(tmp_path, approved) as attacker:
+        here = attacker.here
+        await restart(here, POLICY)
+        assert not here.guardrail.engine.is_compared
+        writes, pages = await attacker.outcome()
+        assert ([one[0] for one in writes], pages, here.guardrail.engine.is_compared) == (["PATCH"], [], True)
+
+
+async def test_while_anchors_cannot_be_read_a_new_process_waits_and_spends_nothing(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails closed: which of the two is out of date cannot be told."""
+    tight = POLICY.replace("writes: 500,", "writes: 2,").replace("writes: 50,", "writes: 1,")
+    async with attacked(tmp_path, drifted, tight) as attacker:
+        here = attacker.here
+        await restart(here, tight)
+
+        tries = list[int]()
+
+        real = here.guardrail.store.anchors
+
+        async def anchors(last: int = 0) -> Any:
+            tries.append(len(here.ours))
+            if len(tries) <= 5:
+                raise StoreDown("the anchors' account does not answer")
+            return await real(last)
+
+        monkeypatch.setattr(here.guardrail.store, "anchors", anchors)
+        for _ in range(5):
+            assert await attacker.outcome() == ([], [])
+            here.clock.forward(61)
+        writes, pages = await attacker.outcome()
+        assert tries == [0] * 6
+        assert ([one[0] for one in writes], pages) == (["PATCH"], [])
