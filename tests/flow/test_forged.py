@@ -49,9 +49,12 @@ class Attacker:
         self.db.execute("UPDATE cases SET body = ?, open = 1 WHERE key = ?", (json.dumps(body), chain_key(self.id)))
 
     def put_back(self) -> None:
-        """Store and resource are as they were at the beginning, no read was spent and nothing told."""
+        """Store and resource are as they were at the beginning, no read was spent, nothing told and no budget seen."""
         self.here.guardrail.engine.arm._budgets.clear()
         self.here.guardrail.engine.told.clear()
+        store: Any = self.here.guardrail.store
+        store._budgets._seen.clear()
+        store._told.clear()
         self.copy.backup(self.db)
         self.here.sim.mutate(self.id, lambda _: self.document)
 
