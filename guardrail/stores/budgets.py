@@ -56,7 +56,6 @@ class Budgets:
         now, row, mine = self._clock().timestamp(), Taken(), b""
         seen, is_read = self._seen.get(budget, Seen()), False
         for turn in TRIES:
-            await spread(turn)
             left = None
             if seen.row.broken is None or seen.row.broken <= now - window_s or count < 0:
                 left = window(seen.row.taken, now, limit, window_s, count)
@@ -65,6 +64,7 @@ class Budgets:
                 if etag := await self._store.set_budget(budget, mine, seen.etag):
                     self._remember(budget, Seen(etag, row))
                     return True
+                await spread(turn)
             elif is_read:
                 return False
             least = self._seen.get(budget, Seen()).row.n        # before it is read: others here go on writing
