@@ -77,6 +77,9 @@ param channels string = ''
 @description('Your own web hook: an https address.')
 param webhook string = ''
 
+@description('Endpoint of a custom topic of yours that takes CloudEvents: our own messages.')
+param messageTopic string = ''
+
 param storageSku string = 'Standard_ZRS'
 
 @description('Days that an anchor cannot be changed or deleted.')
@@ -211,6 +214,7 @@ module apps 'modules/apps.bicep' = {
     probe: (probe == 'on')
     channels: channelNames
     webhook: webhook
+    messageTopic: messageTopic
   }
 }
 

@@ -26,7 +26,9 @@ DEPLOYMENTS: Mapping[str, Mapping[str, str]] = {
     "two subscriptions, one with a topic": {"guardedSubscriptions": f"{SUBSCRIPTION}, {OTHER}", "existingTopics": TOPIC},
     "enforcing, cheap, with chats": {
         "ceiling": "enforce", "network": "service", "outbound": "https", "probe": "off", "channels": "teams,slack,webhook-key",
-        "webhook": "https://hook.example/guardrail", "alertEmails": "oncall@example.com", "managementGroups": "mg-ai",
+        "webhook": "https://hook.example/guardrail",
+        "messageTopic": "https://topic.westeurope-1.eventgrid.azure.net/api/events",
+        "alertEmails": "oncall@example.com", "managementGroups": "mg-ai",
         "approvers": "11111111-1111-1111-1111-111111111111"},
     "asking, unseen": {"ceiling": "approve", "consoleAccess": "private", "guardedSubscriptions": OTHER},
     "cheap and unseen": {"network": "service", "consoleAccess": "private"},

@@ -30,8 +30,7 @@ def policy(seen: Seen) -> Iterator[Line]:
 
 def settings(seen: Seen) -> Iterator[Line]:
     for part in PARTS:
-        given = {name: "https://reference.invalid/x" if str(value).startswith("@Microsoft.KeyVault(") else str(value)
-                 for name, value in of(seen, "settings", part).items()}
+        given = {name: str(value) for name, value in of(seen, "settings", part).items()}
         try:
             found = app_settings.read({**given, app_settings.AZURE_MARKS[0]: "doctor"})
         except ConfigError as error:

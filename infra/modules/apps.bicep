@@ -34,6 +34,7 @@ param probe bool
 @description('Channels whose secret stands in the vault as guardrail-<channel>: teams, slack, webhook-key.')
 param channels array
 param webhook string
+param messageTopic string
 
 // Ids, which hands reads itself: on Flex Consumption a reference does not reach a vault that is closed
 var secrets = '${vaultUrl}/secrets/guardrail-'
@@ -89,6 +90,7 @@ module hands 'app.bicep' = {
       GUARDRAIL_TEAMS: contains(channels, 'teams') ? '${secrets}teams' : ''
       GUARDRAIL_SLACK: contains(channels, 'slack') ? '${secrets}slack' : ''
       GUARDRAIL_WEBHOOK: webhook
+      GUARDRAIL_TOPIC: messageTopic
       GUARDRAIL_WEBHOOK_KEY: contains(channels, 'webhook-key') ? '${secrets}webhook-key' : ''
     })
   }

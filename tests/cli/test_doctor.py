@@ -254,6 +254,8 @@ DEFECTS: list[tuple[str, str, Callable[[Deployed], None], str]] = [
     ("keys", "failed", lambda one: one.gone(KEYS, "storage-key"), "storage-key"),
     ("settings", "failed", of("Microsoft.Web/sites/config", "hands", "GUARDRAIL_CEILING", "enforced"), "GUARDRAIL_CEILING"),
     ("settings", "failed", of("Microsoft.Web/sites/config", "front", "GUARDRAIL_PART", "all"), "GUARDRAIL_PART is all"),
+    ("settings", "failed", of("Microsoft.Web/sites/config", "hands", "GUARDRAIL_TEAMS", "@Microsoft.KeyVault(SecretUri=x)"),
+     "this reference did not resolve"),
     ("settings", "failed", of("Microsoft.Web/sites/config", "hands", "GUARDRAIL_GROUP", AUDIT), "not the group"),
     ("console", "warning", of("Microsoft.Web/sites/config", "front", "GUARDRAIL_APPROVERS", ""), "nobody can approve"),
     ("api-versions", "failed",
