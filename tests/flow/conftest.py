@@ -6,7 +6,9 @@ import pytest
 
 from tests.flow import world
 
-ON_A_FILE = {"test_a_secret_in_an_error_answer_is_kept_nowhere", "test_junk_leaves_bounded_rows"}
+ON_A_FILE = {"test_a_secret_in_an_error_answer_is_kept_nowhere", "test_junk_leaves_bounded_rows",
+             "test_whoever_empties_the_radius_gets_an_hour_of_asking_instead",
+             "test_who_empties_the_flapping_of_a_resource_is_found_by_its_seal"}
 
 
 @pytest.fixture(autouse=True)
