@@ -17,6 +17,9 @@ from guardrail import app, logs
 from guardrail.settings import read
 from guardrail.values import Record, to_json
 from simulator import Simulator
+from tests.bicep import SUBSCRIPTION
+from tests.cli.deployed import Deployed
+from tests.infra import OTHER
 
 DEV = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-ai-dev/providers/"
 PROD = "/subscriptions/00000000-0000-0000-0000-000000000002/resourceGroups/rg-ai-prod/providers/"
@@ -102,3 +105,9 @@ def own_store(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GUARDRAIL_STORE", str(copy))
     return copy
 
+
+@pytest.fixture
+def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployed]:
+    name = getattr(request, "param", "as it comes")
+    with Simulator((SUBSCRIPTION, OTHER), folder=tmp_path) as simulator:
+        yield Deployed(simulator, name)

@@ -1,4 +1,4 @@
-"""doctor, role and filters, against a simulated Azure in which a deployment of infra/ stands, and a console beside it."""
+"""doctor, against a simulated Azure in which a deployment of infra/ stands, and a console beside it."""
 
 from __future__ import annotations
 
@@ -7,154 +7,35 @@ import copy
 import json
 import re
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from azure.core.exceptions import ClientAuthenticationError
 from hypothesis import given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
 
 import cli.doctor
 import cli.seen
 from cli import checks, live
-from console.api import Api
-from console.app import Console, build
-from guardrail import app, ids, settings
+from guardrail import app, ids
 from guardrail.authorize import Person
-from guardrail.paths import fold
 from simulator import Simulator
-from simulator.access import Grant
-from simulator.server import configuration, listen
-from tests import deployment, infra
-from tests.bicep import SUBSCRIPTION, Template
+from tests import infra
+from tests.bicep import SUBSCRIPTION
 from tests.cli.conftest import Guardrail
+from tests.cli.deployed import EMPTY, READ, READER, ROLE, SCOPE, WRITE, Deployed, Site, without
 from tests.deployment import GROUP
-from tests.infra import ACCOUNTS, DEFINITIONS, GRANTS, OTHER, SUBSCRIPTIONS, TOPIC
+from tests.infra import ACCOUNTS, DEFINITIONS, OTHER, SUBSCRIPTIONS, TOPIC
 
 AUDIT = f"{GROUP}-audit"
-SCOPE = f"/subscriptions/{SUBSCRIPTION}"
 CONTRIBUTOR = f"{SCOPE}/providers/{DEFINITIONS}/b24988ac-6180-42a0-ab88-20f7382dd24c"
-GROUP_OF_APPROVERS = "11111111-1111-1111-1111-111111111111"
 POLICIES = f"{ACCOUNTS}/blobServices/containers/immutabilityPolicies"
 QUEUES = f"{ACCOUNTS}/queueServices/queues"
 KEYS = "Microsoft.KeyVault/vaults/keys"
-EMPTY = "version: 1\ndefault: {production: report, other: report}\n"
-
-
-class Site:
-    """The console of the deployment: the real API, with a page of its own for the event path."""
-
-    def __init__(self, store: Path, azure: str) -> None:
-        self.store, self.azure = store, azure
-        self.event_path: dict[str, Any] = {"state": "proven", "said": "proven 2 min ago"}
-        self.policy, self.version, self.back_after = "guardrail.yaml", "", 0      # times that the event path is asked for
-        self.starts, self.front = 0, 503        # requests that Azure's own front answers, and how
-        self.person = Person("reader", frozenset({"Reader"}), frozenset(), is_person=True)
-        self._listener = listen(0)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.server = uvicorn.Server(configuration(self))       # type: ignore[arg-type]
-        self._thread = threading.Thread(target=self.server.run, args=([self._listener],), daemon=True)
-        self._thread.start()
-        self._app: Starlette | None = None
-        self._close: Callable[[], None] = lambda: None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self.starts > 0 and scope["type"] == "http":
-            self.starts -= 1
-            await Response("<html>", self.front)(scope, receive, send)
-            return
-        self._app = self._app or self._made()
-        await self._app(scope, receive, send)
-
-    def _made(self) -> Starlette:
-        made = app.build(settings.read({
-            "GUARDRAIL_SUBSCRIPTIONS": SUBSCRIPTION, "GUARDRAIL_CLOUD": self.azure, "GUARDRAIL_STORE": str(self.store),
-            "IDENTITY_ENDPOINT": f"{self.azure}/msi/token", "GUARDRAIL_POLICY": self.policy}))
-        self._close = made.store.close
-
-        async def identify(_: Request) -> Person:
-            return self.person
-
-        async def event_path(_: Request) -> JSONResponse:
-            self.back_after -= 1
-            if self.back_after == 0:
-                self.event_path.update(state="proven", said="proven just now")
-            return JSONResponse(self.event_path)
-
-        console = build(Console(made.store, "report", "", identify), api=Api(made.engine, identify))
-        own = [Route("/event-path", event_path), Mount("/", console)]
-        if self.version:
-            own.insert(0, Route("/health", lambda _: JSONResponse({"version": self.version})))
-        return Starlette(routes=own)
-
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self._thread.join(timeout=5)
-        self._close()
-
-
-class Deployed:
-    """One deployment, and what a test breaks of it."""
-
-    def __init__(self, simulator: Simulator, name: str) -> None:
-        self.simulator, self.name = simulator, name
-        deployment.stand(simulator, name)
-        for type, versions in cli.doctor.versions().items():
-            simulator.surface.versions[fold(type)] = list(versions)
-        self.edit("Microsoft.Web/sites/config", "front", "GUARDRAIL_APPROVERS", GROUP_OF_APPROVERS)
-
-    def id(self, type: str, has: str = "") -> str:
-        return next(one.id for one in infra.made(type, self.name) if has in one.id)
-
-    def edit(self, type: str, has: str, path: str, value: Any) -> None:
-        """Sets (a callable: changes) what stands at a path below properties, or, with a leading /, at the top."""
-        def change(body: Any) -> None:
-            *above, last = path.removeprefix("/").split(".")
-            place = body if path.startswith("/") else body["properties"]
-            for name in above:
-                place = place[int(name)] if isinstance(place, list) else place[name]
-            place[last] = value(place[last]) if callable(value) else value
-        self.simulator.mutate(self.id(type, has), change)
-
-    def narrow(self, scope: str) -> None:
-        """The reader's role is assigned in a group alone."""
-        assigned = next(one for one in infra.made(GRANTS, self.name) if one.scope == SCOPE)
-        with self.simulator.lock:
-            self.simulator.world.delete(assigned.id)
-        self.grant("hands", self.id(DEFINITIONS, READER), scope)
-
-    def may_not(self, action: str) -> None:
-        """Whoever asks by the CLI: at the simulator that one's token names nobody."""
-        self.simulator.faults.access.revoked.append(Grant("", "", 0.0, (action,)))
-
-    def gone(self, type: str, has: str = "") -> None:
-        with self.simulator.lock:
-            self.simulator.world.delete(self.id(type, has))
-
-    def principal(self, part: str) -> str:
-        document: Any = self.simulator.document(infra.site(part, self.name).id)
-        return str(document["identity"]["principalId"])
-
-    def grant(self, part: str, role: str, scope: str) -> None:
-        body = {"principalId": self.principal(part), "roleDefinitionId": role, "scope": scope}
-        self.simulator.seed(f"{scope}/providers/{GRANTS}/00000000-0000-0000-0000-0000000000ad", {"properties": body})
-
-
-@pytest.fixture
-def deployed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Deployed]:
-    name = getattr(request, "param", "as it comes")
-    with Simulator((SUBSCRIPTION, OTHER), folder=tmp_path) as simulator:
-        yield Deployed(simulator, name)
 
 
 @pytest.fixture
@@ -207,14 +88,8 @@ def of(type: str, has: str, path: str, value: Any) -> Callable[[Deployed], None]
     return lambda one: one.edit(type, has, path, value)
 
 
-def without(name: str) -> Callable[[list[str]], list[str]]:
-    return lambda listed: [one for one in listed if one != name]
-
-
 FILTER = "filter.advancedFilters"
 TO = "deliveryWithResourceIdentity.destination.properties"
-READ, WRITE = "Microsoft.Storage/storageAccounts/read", "Microsoft.Storage/storageAccounts/write"
-ROLE, READER = "permissions.0.actions", f"{SCOPE}/providers/"
 # check, mark, what is broken, what its line says
 DEFECTS: list[tuple[str, str, Callable[[Deployed], None], str]] = [
     ("identity", "failed", of("Microsoft.Web/sites", "front", "/tags", {}), "no app in the group is tagged"),
@@ -521,78 +396,3 @@ def test_the_hook_calls_it_as_it_can_be_called(doctor: Any, guardrail: Guardrail
     hook = (infra.INFRA / "hooks/postdeploy.sh").read_text("utf-8")
     [words] = re.findall(r'"\$GUARDRAIL" (doctor[^;\n]*);', hook)
     assert doctor(*words.split()[1:])[0] == 0
-
-
-# Roles and filters ----------------------------------------------------------------------------------------------------
-
-@pytest.mark.parametrize("command", ["role", "filters"])
-def test_json_is_what_infra_has(command: str, guardrail: Guardrail) -> None:
-    file = {"role": "roles", "filters": "filters"}[command]
-    assert guardrail(command, "show", "--as", "json").out == (infra.INFRA / f"{file}.json").read_text("utf-8")
-
-
-@pytest.mark.parametrize(("flags", "ceiling"), [((), "enforce"), (("--report-only",), "report")])
-def test_bicep_is_the_definitions_of_the_template(
-        flags: tuple[str, ...], ceiling: str, guardrail: Guardrail, tmp_path: Path) -> None:
-    """Deployed over a subscription's, they replace them: the same ids, the same bodies."""
-    (tmp_path / "role.bicep").write_text(guardrail("role", "show", "--as", "bicep", *flags).out, "utf-8")
-    found = Template(tmp_path / "role.bicep", {"installation": "test"}, SCOPE).resources()
-    own = {one.id: dict(one.body) for one in infra.made(DEFINITIONS, {
-        "report": "as it comes", "enforce": "enforcing, cheap, with chats"}[ceiling]) if one.scope == SCOPE}
-    assert {one.id: dict(one.body) for one in found} == own
-
-
-def test_the_filter_in_bicep_is_that_of_the_template(guardrail: Guardrail, tmp_path: Path) -> None:
-    (tmp_path / "filter.bicep").write_text(f"output it object = {guardrail('filters', 'show', '--as', 'bicep').out}", "utf-8")
-    wanted = infra.made(SUBSCRIPTIONS)[0].body["properties"]["filter"]
-    assert Template(tmp_path / "filter.bicep", {}, SCOPE).outputs()["it"] == wanted
-
-
-def test_az_is_told_all_of_it(guardrail: Guardrail) -> None:
-    words = guardrail("filters", "show", "--as", "az").out.replace("\\\n", " ").split()
-    found = json.loads((infra.INFRA / "filters.json").read_bytes())
-    assert words[words.index("--included-event-types") + 1:words.index("--advanced-filter")] == found["events"]
-    assert words[words.index("StringBeginsWith") + 1:] == found["operations"]
-    assert words[:4] == ["az", "eventgrid", "system-topic", "event-subscription"]
-
-
-def test_every_action_has_its_reason(guardrail: Guardrail) -> None:
-    lines = [line for line in guardrail("role", "show").out.splitlines() if line.startswith("  - ")]
-    found = json.loads((infra.INFRA / "roles.json").read_bytes())
-    assert [line.split()[1] for line in lines] == [action for part in found.values() for action in part]
-    assert all("needed by " in line for line in lines)
-    [sweep] = [line for line in lines if "needed by the sweep" in line]
-    assert "permissions/read" in sweep
-    [log] = [line for line in lines if "needed by trusted_deployers" in line]
-    assert "eventtypes/values/read" in log
-
-
-def test_fewer_controls_need_less(guardrail: Guardrail, tmp_path: Path) -> None:
-    policy = tmp_path / "small.yaml"
-    policy.write_text(EMPTY + 'controls: {disabled: ["keyvault-*", "diag-keyvault*", "ml-*"]}\n', "utf-8")
-    small = json.loads(guardrail("role", "show", "--as", "json", "--policy", str(policy)).out)
-    heard = json.loads(guardrail("filters", "show", "--as", "json", "--policy", str(policy)).out)
-    assert 0 < len(small["reader"]) < 48
-    assert "Microsoft.KeyVault/" not in heard["operations"]
-
-
-@pytest.mark.parametrize("flags", [("--principal", "hands"), ()], ids=["of hands", "of whoever is signed in"])
-def test_what_is_missing_is_named(
-        flags: tuple[str, ...], deployed: Deployed, guardrail: Guardrail, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GUARDRAIL_HANDS_PRINCIPAL", raising=False)
-    words = [deployed.principal("hands") if word == "hands" else word for word in flags]
-    deployed.edit(DEFINITIONS, READER, ROLE, without(READ))
-    deployed.may_not(READ)
-    line = ["role", "show", "--missing", "--report-only", "--subscription", SUBSCRIPTION, "--cloud", deployed.simulator.url]
-    answer = guardrail(*line, *words)
-    assert answer.code == 0, answer.err
-    assert "missing in Azure: 1" in answer.out and f"  - {READ}" in answer.out
-    assert answer.out.count("  - ") == 1
-    printed = guardrail(*line, *words, "--as", "bicep").out
-    assert printed == guardrail("role", "show", "--report-only", "--as", "bicep").out, "a definition is replaced whole"
-
-
-def test_nothing_is_missing_where_the_role_is_whole(deployed: Deployed, guardrail: Guardrail) -> None:
-    answer = guardrail("role", "show", "--missing", "--report-only", "--subscription", SUBSCRIPTION,
-                       "--cloud", deployed.simulator.url, "--principal", deployed.principal("hands"))
-    assert "missing in Azure: 0" in answer.out and "  - " not in answer.out
