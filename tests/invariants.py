@@ -27,7 +27,7 @@ from simulator import Exchange
 from tests.evening import CANARY, Evening
 from tests.flow.harness import TYPES, event, plain_store
 from tests.flow.world import PROD, type_of
-from tests.oracle import Write, applied, changed, full, is_trusted, root_of
+from tests.oracle import SERVERS, Write, applied, changed, full, is_trusted, root_of
 
 LEASE = timedelta(minutes=5)
 
@@ -144,18 +144,30 @@ class Trial(Evening):
         wanted = recorded.laid(write.before.body, edits)
         for path in changed(write):
             said = any(under(path, parse(one)) for one in edits)
-            if not said and not same(get(wanted, path), get(applied(write).body, path)) and not self.raced(write, path):
+            if not said and not same(get(wanted, path), get(applied(write).body, path)) and not self.raced(
+                    write, path, edits):
                 yield f"{write.line.method} {write.line.path} changes {show(path)}, declared: {list(edits)}"
 
     def lived(self, write: Write, incarnation: str) -> bool:
         """Whether that life may have ended between our read and the write. Here nothing happens in between."""
         return False
 
-    def raced(self, write: Write, path: Path) -> bool:
-        """Whether a PUT brought back what stood there before somebody changed it after our read: no ETag, no way to know."""
-        brought = get(applied(write).body, path)
-        return write.line.method == "PUT" and any(
-            same(get(state.body, path), brought) for state in self.oracle.states.get(write.root, ()))
+    def raced(self, write: Write, path: Path, edits: Mapping[str, Any] = {}) -> bool:
+        """Whether a PUT brought back what stood there before somebody changed it after our read: no ETag, no way to know.
+
+        `edits`: what it meant to change of that; where the whole item was deleted meanwhile, it came back with them.
+        """
+        brought, route = get(applied(write).body, path), plans.route_of(type_of(write.before.type), path)
+        hidden = (*SERVERS, *route.readonly) if route and len(parse(route.path)) == len(path) else ()
+        below = {one: after for one, after in edits.items() if under(parse(one), path)}
+
+        def was(body: Any) -> bool:
+            stood = get(body, path)
+            if same(stood, brought) or stood is ABSENT or not below:
+                return same(stood, brought)
+            return same(plans.strip(get(recorded.laid(body, below), path), hidden), plans.strip(brought, hidden))
+
+        return write.line.method == "PUT" and any(was(state.body) for state in self.oracle.states.get(write.root, ()))
 
     def switches(self, since: datetime, until: datetime) -> list[str]:
         """What the switch was in that time."""

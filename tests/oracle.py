@@ -138,6 +138,9 @@ def is_trusted(write: Write) -> bool:
     return write.line.method in ("PATCH", "PUT") and not plain
 
 
+SERVERS = ("id", "type", "etag", "systemData")      # of an item, what only ARM writes
+
+
 def applied(write: Write) -> Document:
     """The document as this request makes it, by what ARM is known to do, told apart from the engine's own prediction."""
     path, type = place_of(write)
@@ -151,8 +154,7 @@ def applied(write: Write) -> Document:
     there = get(now, path)
     if line.method == "PATCH":
         return replace(write.before, body=put(now, path, merge(there, line.body)))
-    own = ("id", "name", "type", "etag", "systemData")
-    server = {name: there[name] for name in own if isinstance(there, Mapping) and name in there}
+    server = {name: there[name] for name in ("name", *SERVERS) if isinstance(there, Mapping) and name in there}
     return replace(write.before, body=put(now, path, {**server, **line.body}))
 
 

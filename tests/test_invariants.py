@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+import recorded
+from detectors import CONTROLS
 from guardrail.settings import LOCAL_GROUP
+from guardrail.values import Look
 from tests.flow import world as flow_world
-from tests.flow.harness import TYPES, world
+from tests.flow.harness import TYPES, at, stand, world
+from tests.flow.world import world as whole_world
 from tests.invariants import Trial
 
 pytestmark = pytest.mark.anyio
@@ -52,3 +56,25 @@ async def test_the_invariants_hold(seed: int, tmp_path: Path) -> None:
             await trial.check()
         finally:
             await trial.close()
+
+
+@pytest.mark.threat("R20")
+async def test_what_was_deleted_after_our_read_comes_back_with_our_edit_and_no_more(tmp_path: Path) -> None:
+    """A PUT of a content filter has no ETag. That it was there a moment ago is known; what was never there is a fault."""
+    control = next(one for one in CONTROLS if one.id == "openai-rai-policy-indirect-attack")
+    async with whole_world(tmp_path, proven=[control.on]) as here:
+        trial = Trial(here, 1)
+        id = stand(here, recorded.good(control.on))
+        trial.ids = (id,)
+        trial.oracle.see(id)
+        stand(here, recorded.drifted(control))
+        trial.oracle.see(id)
+        at(here.guardrail, "arm.send", "before", lambda: here.sim.faults.delete(f"{id}/raiPolicies/strict", quiet=True))
+        await here.guardrail.store.send(Look(id, "person"))
+        await here.forward(35)
+        (write,) = trial.oracle.writes
+        trial.remember({id: await here.records(id)})
+        assert list(trial.was_declared(write)) == []
+        trial.oracle.states[id].clear()
+        assert len(list(trial.was_declared(write))) == 1
+        await trial.close()
