@@ -5,10 +5,14 @@ By each anchor, and once by each process before its first write: most processes 
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from guardrail import anchors, switches
 from guardrail.errors import Malformed, Stale
 from guardrail.ids import ResourceId
 from guardrail.turn import Engine
+
+LONG = timedelta(seconds=2)
 
 
 async def check(engine: Engine, only: ResourceId | None = None) -> tuple[anchors.Heads | None, str]:
@@ -33,11 +37,12 @@ async def check(engine: Engine, only: ResourceId | None = None) -> tuple[anchors
 async def refuse_older(engine: Engine, resource: ResourceId) -> None:
     """Before a write: a process asks once whether the store, or this resource's part of it, was put back.
 
-    Errors: Stale if it was, so that all is decided anew, and as `check`.
+    Errors: Stale if it was, or if asking took so long that the resource is read again; and as `check`.
     """
     if engine.is_compared:
         return
+    began = engine.clock()
     _, why = await check(engine, resource)
     engine.is_compared = True
-    if why:
-        raise Stale(why)
+    if why or engine.clock() - began > LONG:
+        raise Stale(why or "the anchors were slow to answer")

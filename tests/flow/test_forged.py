@@ -539,3 +539,20 @@ async def test_while_anchors_cannot_be_read_a_new_process_waits_and_spends_nothi
         writes, pages = await attacker.outcome()
         assert tries == [0] * 6
         assert ([one[0] for one in writes], pages) == (["PATCH"], [])
+
+
+async def test_anchors_that_are_slow_to_answer_age_no_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody mends it while a new process waits for them: what was read before that is not acted on."""
+    async with attacked(tmp_path, drifted, POLICY) as attacker:
+        here = attacker.here
+        await restart(here, POLICY)
+        real = here.guardrail.store.anchors
+
+        async def anchors(last: int = 0) -> Any:
+            here.clock.forward(10)
+            here.sim.mutate(attacker.id, lambda body: body["properties"].update(publicNetworkAccess="Disabled"))
+            return await real(last)
+
+        monkeypatch.setattr(here.guardrail.store, "anchors", anchors)
+        [(_, _, body)], _ = await attacker.outcome()
+        assert "minimumTlsVersion" in body["properties"] and "publicNetworkAccess" not in body["properties"]
